@@ -1,0 +1,14 @@
+# Warnings are errors; hardening is on in every optimised build.
+add_compile_options(-Wall -Wextra -Werror -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wpointer-arith -Wvla
+                    -Wformat=2 -Wimplicit-fallthrough -fno-common -fstack-protector-strong -fstack-clash-protection
+                    -fcf-protection=full -ftrivial-auto-var-init=zero -fno-strict-aliasing)
+add_compile_definitions(_GNU_SOURCE)
+add_link_options(-Wl,-z,relro,-z,now,-z,noexecstack -Wl,--as-needed -pie)
+if(CMAKE_BUILD_TYPE STREQUAL "Release" OR CMAKE_BUILD_TYPE STREQUAL "RelWithDebInfo")
+  add_compile_options(-D_FORTIFY_SOURCE=2 -ffunction-sections -fdata-sections)
+  add_link_options(-Wl,--gc-sections)
+endif()
+if(MUSTER_SANITIZE)
+  add_compile_options(-fsanitize=${MUSTER_SANITIZE} -fno-omit-frame-pointer -fno-sanitize-recover=undefined)
+  add_link_options(-fsanitize=${MUSTER_SANITIZE})
+endif()

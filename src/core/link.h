@@ -1,0 +1,60 @@
+// How the core reaches a connected device: the downlink. Fronts make links, domains send through them.
+//
+// A link is shared by the I/O thread that owns the connection and the core thread; it outlives the connection (reference
+// count), and messages to a connection that is gone are dropped: desired state is durable and delivered again by
+// reconciliation, not by hope.
+#ifndef CORE_LINK_H
+#define CORE_LINK_H
+
+#include <stdatomic.h>
+
+#include "base/slice.h"
+#include "core/principal.h"
+#include "net/loop.h"
+
+struct link;
+
+enum down_kind {
+    DOWN_PUBLISH, // topic + payload to the device, at least once within this connection
+    DOWN_CLOSE,   // end the connection: reason tells why
+    DOWN_PERMIT,  // reserved: permit recomputed
+};
+enum down_close {
+    DOWN_CLOSE_TAKEOVER,
+    DOWN_CLOSE_REVOKED,
+    DOWN_CLOSE_DELETED,
+    DOWN_CLOSE_SUSPENDED,
+    DOWN_CLOSE_SHUTDOWN
+};
+
+struct down {
+    struct post post;  // private to link.c
+    struct link *link; // private
+    enum down_kind kind;
+    enum down_close close;
+    char topic[192];
+    void (*acked)(struct down *d); // I/O thread: the device acknowledged (QoS 1), or NULL
+    uint64_t cookie;               // the sender's: command row, twin version
+    uint32_t payload_len;
+    uint8_t payload[];
+};
+struct down *down_publish(const char *topic, struct slice payload, uint64_t cookie); // NULL: no memory
+struct down *down_close(enum down_close why);
+
+struct link {
+    _Atomic uint32_t refs;
+    struct loop *loop; // the connection's
+    uint64_t conn;     // conn_id
+    uint64_t session;  // presence session row id
+    struct principal who;
+    struct ts_device *ts;       // core thread only: ingest fast path
+    _Atomic uint32_t in_flight; // messages received and not yet counted as stored or refused
+    // I/O thread; the front's: called with a message for a connection that still exists. Takes `d`.
+    void (*deliver)(struct link *l, struct down *d);
+};
+struct link *link_new(struct loop *loop, uint64_t conn, void (*deliver)(struct link *l, struct down *d));
+struct link *link_ref(struct link *l);
+void link_unref(struct link *l);
+void link_send(struct link *l, struct down *d); // any thread; takes d
+
+#endif

@@ -1,0 +1,94 @@
+// Listeners and connections: TCP, optionally TLS, behind one small interface.
+//
+// A front gives a `conn_proto` per listener. Input arrives as one contiguous slice per read; the front consumes what it
+// can and says how much, the rest is kept (bounded by in_max) and comes again with more behind it. Output is appended to
+// one buffer per connection and leaves at the end of the loop turn in one write. Nothing here blocks, and a connection is
+// freed only in the loop's reaper after on_close: a front may call conn_close from any callback.
+//
+//   CONNECTING -> (TLS) HANDSHAKE -> OPEN -> CLOSING (output drains, bounded by 5 s) -> CLOSED
+//
+// All calls on the connection's own loop thread, unless said otherwise.
+#ifndef NET_CONN_H
+#define NET_CONN_H
+
+#include "base/slice.h"
+#include "base/status.h"
+#include "net/loop.h"
+#include "net/tls.h"
+
+struct conn;
+struct listener;
+
+enum close_cause {
+    CLOSE_LOCAL,    // conn_close by the front
+    CLOSE_EOF,      // the peer ended in order
+    CLOSE_RESET,    // ECONNRESET, EPIPE
+    CLOSE_TIMEOUT,  // no handshake within open_timeout_ms, or output did not drain
+    CLOSE_TLS,      // handshake or record failure: close_reason.text has the decoded alert
+    CLOSE_OVERFLOW, // input kept over in_max or output over out_max
+    CLOSE_SHUTDOWN, // the server stops
+};
+struct close_reason {
+    enum close_cause cause;
+    char text[128]; // for people; "" when the cause says it all
+};
+const char *close_cause_text(enum close_cause c); // "peer_closed", ...
+
+struct conn_proto {
+    const char *name; // "mqtt", "http": in logs and metrics
+    // The connection is open (after the TLS handshake). Sets conn_set_user. Not ST_OK: closed at once, no further callback.
+    enum status (*on_open)(struct conn *c, void *front);
+    // Bytes have arrived. Returns how many of `in` were consumed. With 0 of a full in_max the connection overflows.
+    size_t (*on_data)(struct conn *c, struct slice in);
+    // The output buffer fell below out_low after it had been over out_high (back-pressure released). May be NULL.
+    void (*on_drain)(struct conn *c);
+    // Last callback; user data is released here.
+    void (*on_close)(struct conn *c, const struct close_reason *why);
+    // A TLS handshake failed: for the connectivity record. May be NULL.
+    void (*on_tls_failure)(void *front, struct loop *l, const char *peer_addr, const char *reason);
+};
+
+struct listen_conf {
+    const char *addr;    // "host:port", "[::1]:8883", ":8883" (all addresses); port 0: any free one
+    struct tls_ctx *tls; // NULL: plain; the listener takes its own reference
+    const struct conn_proto *proto;
+    void *front;         // passed to on_open: one object per front, shared by all loops
+    struct loop **loops; // connections are spread over these (SO_REUSEPORT: one socket a loop)
+    unsigned loops_len;
+    uint32_t in_max;             // most bytes kept unconsumed per connection (packet limit)
+    uint32_t in_max_before_auth; // the same until conn_authenticated
+    uint32_t out_max;            // most bytes waiting for a slow reader; over it the connection overflows
+    uint32_t open_timeout_ms;    // handshake plus time until conn_authenticated (limit table: 10 s)
+    uint32_t conns_max;          // open connections on this listener; further ones are refused at once
+};
+
+// Called before the loops run or from any thread while they do. On success the sockets listen.
+enum status listener_open(const struct listen_conf *conf, struct listener **ret, struct err *err);
+uint16_t listener_port(const struct listener *ln);
+void listener_set_tls(struct listener *ln,
+                      struct tls_ctx *tls); // any thread; new connections use it (certificate reload)
+void listener_stop(struct listener *ln);    // any thread; stops accepting, open connections live on
+void listener_free(struct listener *ln);    // after the loops have ended
+// Accept failed for want of descriptors: accepting pauses 100 ms (no busy loop) and this counts up.
+uint64_t listener_accept_failures(const struct listener *ln);
+
+void conn_set_user(struct conn *c, void *user);
+void *conn_user(const struct conn *c);
+struct loop *conn_loop(const struct conn *c);
+uint64_t conn_id(const struct conn *c);              // unique in this process, never 0
+struct conn *conn_find(struct loop *l, uint64_t id); // NULL when gone; for messages that come back from other threads
+const char *conn_peer_addr(const struct conn *c);    // "192.0.2.1:1234"
+bool conn_peer_is_loopback(const struct conn *c);
+const struct tls_peer *conn_tls(const struct conn *c); // NULL on a plain connection
+void conn_authenticated(struct conn *c);               // lifts open_timeout and in_max_before_auth
+
+struct buf *conn_out(struct conn *c);              // append here, then call conn_flush_later
+void conn_flush_later(struct conn *c);             // written at the end of this turn
+bool conn_write(struct conn *c, struct slice s);   // both in one; false when the connection is closing or overflowed
+size_t conn_out_len(const struct conn *c);         // not yet taken by the kernel
+void conn_pause(struct conn *c);                   // stop reading (back-pressure)
+void conn_resume(struct conn *c);                  // read on; kept bytes are offered again in the next turn
+void conn_close(struct conn *c, const char *text); // drains output first, then CLOSE_LOCAL with this text
+void conn_abort(struct conn *c, enum close_cause cause, const char *text); // at once, output dropped
+
+#endif
