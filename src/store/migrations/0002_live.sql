@@ -1,0 +1,1 @@
+-- Presence, twins, commands, device events, the ledger of messages outside telemetry.
