@@ -27,12 +27,10 @@ static const struct {
     int id;
     int max;
 } db_limits[] = {
-    {SQLITE_LIMIT_LENGTH, 64 << 20},      {SQLITE_LIMIT_SQL_LENGTH, 1 << 20},
-    {SQLITE_LIMIT_COLUMN, 100},           {SQLITE_LIMIT_EXPR_DEPTH, 100},
-    {SQLITE_LIMIT_COMPOUND_SELECT, 16},   {SQLITE_LIMIT_VDBE_OP, 100000},
-    {SQLITE_LIMIT_FUNCTION_ARG, 64},      {SQLITE_LIMIT_ATTACHED, 0},
-    {SQLITE_LIMIT_VARIABLE_NUMBER, 1000}, {SQLITE_LIMIT_LIKE_PATTERN_LENGTH, 256},
-    {SQLITE_LIMIT_TRIGGER_DEPTH, 8},      {SQLITE_LIMIT_WORKER_THREADS, 0},
+    {SQLITE_LIMIT_LENGTH, 64 << 20},         {SQLITE_LIMIT_SQL_LENGTH, 1 << 20}, {SQLITE_LIMIT_COLUMN, 100},
+    {SQLITE_LIMIT_EXPR_DEPTH, 100},          {SQLITE_LIMIT_COMPOUND_SELECT, 16}, {SQLITE_LIMIT_VDBE_OP, 100000},
+    {SQLITE_LIMIT_FUNCTION_ARG, 64},         {SQLITE_LIMIT_ATTACHED, 0},         {SQLITE_LIMIT_VARIABLE_NUMBER, 1000},
+    {SQLITE_LIMIT_LIKE_PATTERN_LENGTH, 256}, {SQLITE_LIMIT_TRIGGER_DEPTH, 8},    {SQLITE_LIMIT_WORKER_THREADS, 0},
 };
 
 static const struct db_kind db_kind_state = {
@@ -174,9 +172,9 @@ static enum status db_harden(struct db *db, struct err *err)
         int op;
         int on;
     } switches[] = {
-        {SQLITE_DBCONFIG_ENABLE_FKEY, 1},    {SQLITE_DBCONFIG_TRUSTED_SCHEMA, 0},
-        {SQLITE_DBCONFIG_DQS_DDL, 0},        {SQLITE_DBCONFIG_DQS_DML, 0},
-        {SQLITE_DBCONFIG_DEFENSIVE, 1},      {SQLITE_DBCONFIG_ENABLE_LOAD_EXTENSION, 0},
+        {SQLITE_DBCONFIG_ENABLE_FKEY, 1}, {SQLITE_DBCONFIG_TRUSTED_SCHEMA, 0},
+        {SQLITE_DBCONFIG_DQS_DDL, 0},     {SQLITE_DBCONFIG_DQS_DML, 0},
+        {SQLITE_DBCONFIG_DEFENSIVE, 1},   {SQLITE_DBCONFIG_ENABLE_LOAD_EXTENSION, 0},
         {SQLITE_DBCONFIG_ENABLE_VIEW, 1},
     };
     for (size_t i = 0; i < sizeof(switches) / sizeof(switches[0]); i++) {
@@ -257,7 +255,7 @@ static int db_wal_hook(void *arg, sqlite3 *h, const char *name, int pages)
     (void)name;
     struct db *db = arg;
     db->wal_pages = pages > 0 ? (unsigned)pages : 0;
-    if (db->wal_pages < db->wal_copied) { // SQLite began the log anew
+    if (db->wal_pages <= db->wal_copied) { // a commit adds pages, so SQLite began the log anew
         db->wal_copied = 0;
     }
     return SQLITE_OK;

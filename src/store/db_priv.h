@@ -11,11 +11,11 @@
 
 struct stmt {
     struct db *db;
-    sqlite3_stmt *s;            // NULL: could not be prepared, `failed` says why
-    const struct sql_def *def;  // NULL in db->broken
-    enum status failed;         // sticky until the next reset: a bind that did not work
-    int64_t changes;            // of the last completed run
-    bool done;                  // ran to the end; steps return no row until the next reset
+    sqlite3_stmt *s;           // NULL: could not be prepared, `failed` says why
+    const struct sql_def *def; // NULL in db->broken
+    enum status failed;        // sticky until the next reset: a bind that did not work
+    int64_t changes;           // of the last completed run
+    bool done;                 // ran to the end; steps return no row until the next reset
 };
 
 // The life of a transaction:
@@ -32,12 +32,12 @@ struct db {
     char *path;
     enum db_mode mode;
     enum db_tx tx;
-    enum status lost;        // why, in DB_TX_LOST
-    int64_t changes_before;  // total changes at db_begin
-    unsigned wal_pages;      // in the log after the last commit
-    unsigned wal_copied;     // of these, already copied into the file
-    struct map stmts;        // by address of the definition
-    struct stmt broken;      // what db_stmt returns when preparing failed
+    enum status lost;       // why, in DB_TX_LOST
+    int64_t changes_before; // total changes at db_begin
+    unsigned wal_pages;     // in the log after the last commit
+    unsigned wal_copied;    // of these, already copied into the file
+    struct map stmts;       // by address of the definition
+    struct stmt broken;     // what db_stmt returns when preparing failed
 };
 
 // A file format: which application id it carries, and how its connection is set up. Every file of the store has one.

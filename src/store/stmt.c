@@ -29,8 +29,8 @@ static enum status stmt_prepare(struct db *db, const struct sql_def *def, struct
     int rc = sqlite3_prepare_v3(db->h, def->text, -1, SQLITE_PREPARE_PERSISTENT, &s->s, &tail);
     if (rc != SQLITE_OK || s->s == NULL) {
         free(s);
-        enum status st = rc == SQLITE_OK ? err_set(err, ST_INTERNAL, "empty statement")
-                                         : db_result(db, rc, "prepare", err);
+        enum status st =
+            rc == SQLITE_OK ? err_set(err, ST_INTERNAL, "empty statement") : db_result(db, rc, "prepare", err);
         err_wrap(err, "statement %s", def->name);
         return st;
     }
