@@ -40,6 +40,7 @@ bool buf_uvarint(struct buf *b, uint64_t v); // LEB128, at most 10 bytes
 bool buf_svarint(struct buf *b, int64_t v);  // zigzag + LEB128
 bool buf_slice(struct buf *b, struct slice s);
 bool buf_str(struct buf *b, const char *s);
+// Texts over 255 bytes need one byte of room behind them.
 bool buf_printf(struct buf *b, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 
 static inline struct slice buf_view(const struct buf *b)

@@ -15,7 +15,7 @@ struct reader {
 
 static inline struct reader reader_make(struct slice s)
 {
-    return (struct reader){s.p, s.p + s.len, false};
+    return (struct reader){s.p, s.len > 0 ? s.p + s.len : s.p, false};
 }
 static inline size_t reader_left(const struct reader *r)
 {
@@ -27,6 +27,11 @@ static inline bool reader_done(const struct reader *r)
     return !r->failed && r->p == r->end;
 }
 
+// The next byte without moving; -1 at the end or after a failure. Never fails.
+static inline int rd_peek(const struct reader *r)
+{
+    return r->failed || r->p == r->end ? -1 : *r->p;
+}
 uint8_t rd_u8(struct reader *r);
 uint16_t rd_u16(struct reader *r); // big-endian, as all of these
 uint32_t rd_u32(struct reader *r);

@@ -33,7 +33,9 @@ struct op {
     enum status status;          // valid in done
     struct err err;              // valid in done when status != ST_OK
     const char *name;            // static, for metrics and logs: "twin.report"
-    struct tx_hook *hooks;       // private to core
+    struct tx_hook *hooks;       // private to core, as the next two
+    struct core *core;
+    bool staged; // it put something into the telemetry store
 };
 
 void core_submit(struct core *c, struct op *op); // any thread
