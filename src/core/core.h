@@ -33,7 +33,9 @@ struct op {
     enum status status;          // valid in done
     struct err err;              // valid in done when status != ST_OK
     const char *name;            // static, for metrics and logs: "twin.report"
-    struct tx_hook *hooks;       // private to core
+    struct tx_hook *hooks;       // private to core, as the next two
+    struct core *core;
+    bool staged; // it put something into the telemetry store
 };
 
 void core_submit(struct core *c, struct op *op); // any thread
@@ -50,6 +52,7 @@ struct tx {
     int64_t now_us; // wall clock at the start of the operation
     bool ro;
     struct op *op;
+    uint64_t operation; // names this operation in the audit record; 0 until something is audited
 };
 
 // Runs fn(arg) on the core thread after the batch is durable; when the operation or the commit fails, undo(arg) instead
@@ -63,6 +66,7 @@ bool tx_event(struct tx *tx, struct event *ev);
 enum core_slot {
     CORE_SLOT_PRESENCE,
     CORE_SLOT_TELEMETRY,
+    CORE_SLOT_REGISTRY,
     CORE_SLOT_IDENTITY,
     CORE_SLOT_COMMAND,
     CORE_SLOT_TWIN,
