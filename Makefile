@@ -1,0 +1,51 @@
+# The face of the project. Everything is built under build/; what is missing on a fresh Debian 12 is installed first.
+.DEFAULT_GOAL := build
+.PHONY: build run test check bench fuzz soak install deb clean packages packages-build dev docs
+
+JOBS ?= $(shell nproc)
+
+packages:
+	@tools/install_packages.sh
+
+packages-build:
+	@tools/install_packages.sh build
+
+build: packages-build  ## optimised build/bin/muster and build/bin/muster-agent
+	@cmake --preset release >/dev/null
+	@cmake --build build -j $(JOBS) --target programs
+
+dev: packages  ## everything with ASan and UBSan under build/dev
+	@cmake --preset dev >/dev/null
+	@cmake --build build/dev -j $(JOBS)
+
+run: build  ## server on ./var, this machine enrolled as device this-machine, live health
+	@tools/run.sh
+
+test: build dev  ## unit, corpus, wire and system tests
+	@python3 tests/run.py
+
+check: dev  ## format, static analysis, include table, banned calls, docs
+	@python3 tools/check.py
+
+bench: build packages
+	@python3 tests/bench/bench.py
+
+fuzz: packages  ## 10 minutes each, or FUZZ_SECONDS
+	@cmake --preset fuzz >/dev/null
+	@cmake --build build/fuzz -j $(JOBS)
+	@python3 tests/fuzz.py --seconds $(or $(FUZZ_SECONDS),600)
+
+soak: build packages
+	@python3 tests/soak.py
+
+docs: dev  ## reference pages that are generated from tables
+	@python3 tools/check_docs.py --write
+
+install: build
+	@cmake --install build --prefix $(or $(PREFIX),/usr/local)
+
+deb: build
+	@cd build && cpack -G DEB
+
+clean:
+	rm -rf build

@@ -1,0 +1,50 @@
+// What the JSON reader, the checker and the writer share. Private to base/json*.c.
+#ifndef BASE_JSON_PRIV_H
+#define BASE_JSON_PRIV_H
+
+#include <float.h>
+
+#include "base/json.h"
+
+// Powers of ten that a double holds exactly. A whole number up to 2^53 times or divided by one of them is rounded once,
+// which is what the exact result would be (Clinger 1990); only where the processor does not compute with more bits.
+#define JSON_POW10_MAX     22
+#define JSON_MANTISSA_MAX  (UINT64_C(1) << 53)
+#define JSON_DOUBLE_DIGITS 768 // digits beyond these can only break a tie
+
+extern const double json_pow10[JSON_POW10_MAX + 1];
+
+// Exact value of digits * 10^exp10, `digits` being n ASCII digits; infinite when too large. Does not depend on the locale.
+double json_decimal(const char *digits, size_t n, int64_t exp10);
+
+#define JSON_DOUBLE_TEXT_MAX 40
+// Shortest text that reads back as v, which is finite. Returns its length; no NUL behind it.
+size_t json_double_text(double v, char dst[JSON_DOUBLE_TEXT_MAX]);
+
+#define JSON_BYTES(b) (UINT64_C(0x0101010101010101) * (b))
+
+// Bytes at the front of [p, end) that need no look when they stand in a string: ASCII from the blank on, no quote, no
+// backslash. Eight at a time; the bit trick may flag too much only above the first true hit.
+static inline const uint8_t *json_scan_plain(const uint8_t *p, const uint8_t *end)
+{
+#if defined(__GNUC__) && __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__
+    while (end - p >= 8) {
+        uint64_t w;
+        memcpy(&w, p, sizeof(w));
+        uint64_t quote = w ^ JSON_BYTES('"');
+        uint64_t slash = w ^ JSON_BYTES('\\');
+        uint64_t hit = (w - JSON_BYTES(0x20)) | (quote - JSON_BYTES(1)) | (slash - JSON_BYTES(1)) | w;
+        hit &= JSON_BYTES(0x80);
+        if (hit != 0) {
+            return p + (__builtin_ctzll(hit) >> 3);
+        }
+        p += 8;
+    }
+#endif
+    while (p < end && *p >= 0x20 && *p < 0x80 && *p != '"' && *p != '\\') {
+        p++;
+    }
+    return p;
+}
+
+#endif

@@ -1,0 +1,143 @@
+#include "server/serve.h"
+
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "base/log.h"
+#include "net/loop.h"
+#include "server/notify.h"
+#include "server/options.h"
+#include "server/wire.h"
+
+#define PROBLEMS_MAX (64u << 10)
+
+//   start -> READY -> (SIGHUP: reload -> READY) -> SIGTERM or SIGINT -> drain -> end
+struct process {
+    struct options options;
+    struct conf *conf;
+    struct server *server;
+    struct loop *loop; // the main thread's: signals only
+};
+
+static void print_help(void)
+{
+    struct buf text = buf_heap(256u << 10);
+    buf_str(&text, "Usage: muster serve --data DIR [options]\n\n"
+                   "Runs the device cloud: MQTT for devices, HTTPS for operators, everything stored in DIR.\n"
+                   "Options come from the command line, MUSTER_* in the environment, the file given by --config, in this order.\n\n"
+                   "  --config FILE     configuration file (YAML)\n"
+                   "  --check-config    print every problem of the configuration and stop\n\n");
+    conf_write_help(server_modules, server_modules_len, &text);
+    fwrite(text.p, 1, text.len, stdout);
+    buf_release(&text);
+}
+
+static bool load_conf(struct process *p, struct conf **ret)
+{
+    struct buf problems = buf_heap(PROBLEMS_MAX);
+    enum status s = conf_load(server_modules, server_modules_len, p->options.config_file, p->options.overrides, ret, &problems);
+    if (s != ST_OK) {
+        fprintf(stderr, "muster serve: the configuration has problems:\n" SLICE_FMT, SLICE_ARG(buf_view(&problems)));
+    }
+    buf_release(&problems);
+    return s == ST_OK;
+}
+
+static void reload(struct process *p)
+{
+    notify_service("RELOADING=1");
+    struct conf *fresh = NULL;
+    struct err err = {.code = ST_OK};
+    if (!load_conf(p, &fresh)) {
+        log_error("serve", "configuration not reloaded: the old one stays in force");
+    } else if (server_reload(p->server, fresh, &err) != ST_OK) {
+        log_error("serve", "not reloaded: the old configuration and certificates stay", LOGS("error", err.text));
+        conf_free(fresh);
+    } else {
+        struct buf fixed = buf_heap(PROBLEMS_MAX);
+        conf_diff_fixed(p->conf, fresh, &fixed);
+        if (fixed.len > 0) {
+            log_warn("serve", "these keys need a restart", LOGSL("keys", buf_view(&fixed)));
+        }
+        buf_release(&fixed);
+        conf_free(p->conf);
+        p->conf = fresh;
+        log_set_level((enum log_level)conf_int(p->conf, "log.level"));
+        log_info("serve", "configuration and certificates reloaded");
+    }
+    notify_service("READY=1");
+}
+
+static void on_signal(void *arg, int signum)
+{
+    struct process *p = arg;
+    if (signum == SIGHUP) {
+        reload(p);
+    } else {
+        log_info("serve", "stopping", LOGS("signal", strsignal(signum)));
+        notify_service("STOPPING=1");
+        loop_stop(p->loop);
+    }
+}
+
+static void announce(struct process *p)
+{
+    struct buf line = buf_heap(1024);
+    buf_str(&line, "muster ready ");
+    server_addresses(p->server, &line);
+    buf_str(&line, "\n");
+    fwrite(line.p, 1, line.len, stdout);
+    fflush(stdout);
+    buf_release(&line);
+    notify_service("READY=1");
+}
+
+static int run(struct process *p)
+{
+    struct err err = {.code = ST_OK};
+    p->loop = loop_new("main", &err);
+    if (p->loop == NULL || server_new(p->conf, &p->server, &err) != ST_OK) {
+        fprintf(stderr, "muster serve: %s%s%s\n", err.where, err.where[0] != '\0' ? ": " : "", err.text);
+        return 1;
+    }
+    loop_on_signal(p->loop, SIGTERM, on_signal, p);
+    loop_on_signal(p->loop, SIGINT, on_signal, p);
+    loop_on_signal(p->loop, SIGHUP, on_signal, p);
+    announce(p);
+    loop_run(p->loop);
+    server_stop(p->server);
+    log_info("serve", "stopped");
+    return 0;
+}
+
+int serve_main(int argc, char **argv)
+{
+    umask(077);
+    signal(SIGPIPE, SIG_IGN);
+    struct process p = {0};
+    struct buf problems = buf_heap(PROBLEMS_MAX);
+    int rc = 2;
+    if (!options_parse(&p.options, argc, argv, &problems)) {
+        fprintf(stderr, "muster serve: " SLICE_FMT, SLICE_ARG(buf_view(&problems)));
+    } else if (p.options.help) {
+        print_help();
+        rc = 0;
+    } else if (load_conf(&p, &p.conf)) {
+        log_setup((enum log_level)conf_int(p.conf, "log.level"), (enum log_format)conf_int(p.conf, "log.format"), STDERR_FILENO);
+        if (p.options.check_only) {
+            puts("configuration is valid");
+            rc = 0;
+        } else {
+            rc = run(&p);
+        }
+    }
+    server_free(p.server);
+    loop_free(p.loop);
+    conf_free(p.conf);
+    options_release(&p.options);
+    buf_release(&problems);
+    return rc;
+}
