@@ -50,9 +50,9 @@ class Server:
             self.start()
 
     def start(self):
-        command = self.prefix + [os.path.join(self.bin, "muster"), "serve", "--data", self.data, "--mqtts", "127.0.0.1:0", "--https", "127.0.0.1:0"]
-        if self.plain:
-            command += ["--mqtt", "127.0.0.1:0", "--http", "127.0.0.1:0"]
+        command = self.prefix + [os.path.join(self.bin, "muster"), "serve", "--data", self.data]
+        for name in ("mqtts", "https") + (("mqtt", "http") if self.plain else ()):
+            command += [f"--{name}", f"127.0.0.1:{self.ports.get(name) or 0}"]  # a restart keeps its ports
         log = open(self.log_path, "ab")
         started = time.monotonic()
         self.process = subprocess.Popen(command + self.args, stdout=subprocess.PIPE, stderr=log, stdin=subprocess.DEVNULL,
