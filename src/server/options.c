@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "domain/identity/identity.h"
 #include "front/http/http_front.h"
 #include "front/mqtt/mqtt_front.h"
 
@@ -53,19 +54,29 @@ static const struct conf_key storage_keys[] = {
      .help = "Operations that may wait for the core; further ones are answered busy."},
 };
 
-const struct conf_module server_modules[] = {
-    {"Server", server_keys, sizeof(server_keys) / sizeof(server_keys[0])},
-    {"Storage", storage_keys, sizeof(storage_keys) / sizeof(storage_keys[0])},
-    {"MQTT", mqtt_conf, MQTT_CONF_LEN},
-    {"HTTP", http_conf, HTTP_CONF_LEN},
-};
-const size_t server_modules_len = sizeof(server_modules) / sizeof(server_modules[0]);
+size_t server_modules(struct conf_module out[SERVER_MODULES_MAX])
+{
+    const struct conf_module all[] = {
+        {"Server", server_keys, sizeof(server_keys) / sizeof(server_keys[0])},
+        {"Storage", storage_keys, sizeof(storage_keys) / sizeof(storage_keys[0])},
+        {"MQTT", mqtt_conf, MQTT_CONF_LEN},
+        http_conf_module,
+        identity_conf_module,
+    };
+    size_t n = sizeof(all) / sizeof(all[0]);
+    for (size_t i = 0; i < n; i++) {
+        out[i] = all[i];
+    }
+    return n;
+}
 
 static const struct conf_key *find_key(const char *name, size_t len)
 {
-    for (size_t m = 0; m < server_modules_len; m++) {
-        for (size_t i = 0; i < server_modules[m].len; i++) {
-            const struct conf_key *k = &server_modules[m].keys[i];
+    struct conf_module mods[SERVER_MODULES_MAX];
+    size_t mods_len = server_modules(mods);
+    for (size_t m = 0; m < mods_len; m++) {
+        for (size_t i = 0; i < mods[m].len; i++) {
+            const struct conf_key *k = &mods[m].keys[i];
             if ((k->flag != NULL && strlen(k->flag) == len && strncmp(k->flag, name, len) == 0) ||
                 (strlen(k->name) == len && strncmp(k->name, name, len) == 0)) {
                 return k;

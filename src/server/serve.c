@@ -30,7 +30,9 @@ static void print_help(void)
                    "Options come from the command line, MUSTER_* in the environment, the file given by --config, in this order.\n\n"
                    "  --config FILE     configuration file (YAML)\n"
                    "  --check-config    print every problem of the configuration and stop\n\n");
-    conf_write_help(server_modules, server_modules_len, &text);
+    struct conf_module mods[SERVER_MODULES_MAX];
+    size_t mods_len = server_modules(mods);
+    conf_write_help(mods, mods_len, &text);
     fwrite(text.p, 1, text.len, stdout);
     buf_release(&text);
 }
@@ -38,7 +40,9 @@ static void print_help(void)
 static bool load_conf(struct process *p, struct conf **ret)
 {
     struct buf problems = buf_heap(PROBLEMS_MAX);
-    enum status s = conf_load(server_modules, server_modules_len, p->options.config_file, p->options.overrides, ret, &problems);
+    struct conf_module mods[SERVER_MODULES_MAX];
+    size_t mods_len = server_modules(mods);
+    enum status s = conf_load(mods, mods_len, p->options.config_file, p->options.overrides, ret, &problems);
     if (s != ST_OK) {
         fprintf(stderr, "muster serve: the configuration has problems:\n" SLICE_FMT, SLICE_ARG(buf_view(&problems)));
     }
