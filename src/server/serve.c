@@ -27,7 +27,8 @@ static void print_help(void)
     struct buf text = buf_heap(256u << 10);
     buf_str(&text, "Usage: muster serve --data DIR [options]\n\n"
                    "Runs the device cloud: MQTT for devices, HTTPS for operators, everything stored in DIR.\n"
-                   "Options come from the command line, MUSTER_* in the environment, the file given by --config, in this order.\n\n"
+                   "Options come from the command line, MUSTER_* in the environment, the file given by --config, in "
+                   "this order.\n\n"
                    "  --config FILE     configuration file (YAML)\n"
                    "  --check-config    print every problem of the configuration and stop\n\n");
     struct conf_module mods[SERVER_MODULES_MAX];
@@ -130,7 +131,8 @@ int serve_main(int argc, char **argv)
         print_help();
         rc = 0;
     } else if (load_conf(&p, &p.conf)) {
-        log_setup((enum log_level)conf_int(p.conf, "log.level"), (enum log_format)conf_int(p.conf, "log.format"), STDERR_FILENO);
+        log_setup((enum log_level)conf_int(p.conf, "log.level"), (enum log_format)conf_int(p.conf, "log.format"),
+                  STDERR_FILENO);
         if (p.options.check_only) {
             puts("configuration is valid");
             rc = 0;
