@@ -74,11 +74,11 @@ static bool report(struct import *im, int64_t line, const char *id, const char *
     return ok;
 }
 
-// Rows of the reply: {"line": 1-based within the call, "id", "status", "error"}; only refused ones have an error.
+// "results" of the reply: {"line": 1-based within the call, "id", "status", "code", "error"}; error is null but for refused ones.
 static bool read_results(struct import *im, const struct client_reply *reply)
 {
     json_t *doc = json_loadb((const char *)reply->body.p, reply->body.len, 0, NULL);
-    json_t *items = json_object_get(doc, "items");
+    json_t *items = json_object_get(doc, "results");
     bool ok = json_is_array(items);
     size_t i;
     json_t *row;
