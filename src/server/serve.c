@@ -108,9 +108,14 @@ static int run(struct process *p)
         fprintf(stderr, "muster serve: %s%s%s\n", err.where, err.where[0] != '\0' ? ": " : "", err.text);
         return 1;
     }
-    loop_on_signal(p->loop, SIGTERM, on_signal, p);
-    loop_on_signal(p->loop, SIGINT, on_signal, p);
-    loop_on_signal(p->loop, SIGHUP, on_signal, p);
+    static const int signals[] = {SIGTERM, SIGINT, SIGHUP};
+    for (size_t i = 0; i < sizeof(signals) / sizeof(signals[0]); i++) {
+        if (loop_on_signal(p->loop, signals[i], on_signal, p, &err) != ST_OK) {
+            fprintf(stderr, "muster serve: %s\n", err.text);
+            server_stop(p->server);
+            return 1;
+        }
+    }
     announce(p);
     loop_run(p->loop);
     server_stop(p->server);
@@ -121,7 +126,7 @@ static int run(struct process *p)
 int serve_main(int argc, char **argv)
 {
     umask(077);
-    signal(SIGPIPE, SIG_IGN);
+    (void)signal(SIGPIPE, SIG_IGN);
     struct process p = {0};
     struct buf problems = buf_heap(PROBLEMS_MAX);
     int rc = 2;
