@@ -50,10 +50,11 @@ static bool json_digits_fast(double v, struct json_digits *out)
     return false;
 }
 
-// The rest: as few digits as read back the same, tried from 15 on, which every decimal of 15 digits survives.
+// The rest: as few digits as read back the same. A normal number keeps every decimal of 15 digits; those too small for all
+// their bits keep fewer.
 static void json_digits_slow(double v, struct json_digits *out)
 {
-    for (int precision = 15; precision <= 17; precision++) {
+    for (int precision = v < DBL_MIN ? 1 : 15; precision <= 17; precision++) {
         char text[48];
         snprintf(text, sizeof(text), "%.*e", precision - 1, v);
         // Digits up to the 'e'; what stands between them is the locale's decimal point.

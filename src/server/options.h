@@ -5,9 +5,9 @@
 #include "base/buf.h"
 #include "core/conf.h"
 
-// All modules with keys, for --help, the reference and conf_load.
-extern const struct conf_module server_modules[];
-extern const size_t server_modules_len;
+// All modules with keys, for --help, the reference and conf_load. Returns how many.
+#define SERVER_MODULES_MAX 8
+size_t server_modules(struct conf_module out[SERVER_MODULES_MAX]);
 
 struct options {
     const char *config_file;       // borrowed from argv

@@ -27,10 +27,13 @@ static void print_help(void)
     struct buf text = buf_heap(256u << 10);
     buf_str(&text, "Usage: muster serve --data DIR [options]\n\n"
                    "Runs the device cloud: MQTT for devices, HTTPS for operators, everything stored in DIR.\n"
-                   "Options come from the command line, MUSTER_* in the environment, the file given by --config, in this order.\n\n"
+                   "Options come from the command line, MUSTER_* in the environment, the file given by --config, in "
+                   "this order.\n\n"
                    "  --config FILE     configuration file (YAML)\n"
                    "  --check-config    print every problem of the configuration and stop\n\n");
-    conf_write_help(server_modules, server_modules_len, &text);
+    struct conf_module mods[SERVER_MODULES_MAX];
+    size_t mods_len = server_modules(mods);
+    conf_write_help(mods, mods_len, &text);
     fwrite(text.p, 1, text.len, stdout);
     buf_release(&text);
 }
@@ -38,7 +41,9 @@ static void print_help(void)
 static bool load_conf(struct process *p, struct conf **ret)
 {
     struct buf problems = buf_heap(PROBLEMS_MAX);
-    enum status s = conf_load(server_modules, server_modules_len, p->options.config_file, p->options.overrides, ret, &problems);
+    struct conf_module mods[SERVER_MODULES_MAX];
+    size_t mods_len = server_modules(mods);
+    enum status s = conf_load(mods, mods_len, p->options.config_file, p->options.overrides, ret, &problems);
     if (s != ST_OK) {
         fprintf(stderr, "muster serve: the configuration has problems:\n" SLICE_FMT, SLICE_ARG(buf_view(&problems)));
     }
@@ -126,7 +131,8 @@ int serve_main(int argc, char **argv)
         print_help();
         rc = 0;
     } else if (load_conf(&p, &p.conf)) {
-        log_setup((enum log_level)conf_int(p.conf, "log.level"), (enum log_format)conf_int(p.conf, "log.format"), STDERR_FILENO);
+        log_setup((enum log_level)conf_int(p.conf, "log.level"), (enum log_format)conf_int(p.conf, "log.format"),
+                  STDERR_FILENO);
         if (p.options.check_only) {
             puts("configuration is valid");
             rc = 0;
