@@ -47,7 +47,7 @@ struct client {
 static struct {
     const char *host, *port, *topic, *ca, *cert, *key, *users, *ledger, *client_prefix, *subscribe;
     unsigned clients, window, payload, qos, connect_burst;
-    uint64_t messages;
+    uint64_t messages, cycles;
     double seconds, rate;
     bool tls, seq, reconnect, connect_only, resume, idle;
 } opt = {.host = "127.0.0.1",
@@ -284,6 +284,31 @@ static void on_puback(struct client *c, uint16_t id)
     }
 }
 
+// Connected: ends in order and connects again, until --cycles connections were made.
+static void cycle(struct client *c)
+{
+    static const uint8_t bye[2] = {0xe0, 0};
+    memcpy(c->out + c->out_len, bye, 2);
+    c->out_len += 2;
+    flush(c);
+    if (c->fd < 0) {
+        return;
+    }
+    if (c->ssl != NULL) {
+        if (opt.resume && c->session == NULL) {
+            c->session = SSL_get1_session(c->ssl);
+        }
+        SSL_shutdown(c->ssl);
+        SSL_free(c->ssl);
+        c->ssl = NULL;
+    }
+    close(c->fd);
+    c->fd = -1;
+    c->in_len = c->out_len = 0;
+    c->state = connects < opt.cycles ? IDLE : DEAD;
+    c->retry_us = 0;
+}
+
 static void on_packet(struct client *c, uint8_t first, const uint8_t *p, size_t n)
 {
     switch (first >> 4) {
@@ -295,6 +320,10 @@ static void on_packet(struct client *c, uint8_t first, const uint8_t *p, size_t 
         connects++;
         memset(c->window_sent_us, 0, sizeof(c->window_sent_us));
         c->state = OPEN;
+        if (opt.cycles > 0) {
+            cycle(c);
+            return;
+        }
         if (opt.resume && c->ssl != NULL && c->session == NULL) {
             c->session = SSL_get1_session(c->ssl);
         }
@@ -551,7 +580,8 @@ static void parse_options(int argc, char **argv)
         PREFIX,
         IDLE_OPT,
         SUBSCRIBE,
-        BURST
+        BURST,
+        CYCLES
     };
     static const struct option longs[] = {{"host", 1, 0, HOST},
                                           {"port", 1, 0, PORT},
@@ -577,6 +607,7 @@ static void parse_options(int argc, char **argv)
                                           {"idle", 0, 0, IDLE_OPT},
                                           {"subscribe", 1, 0, SUBSCRIBE},
                                           {"burst", 1, 0, BURST},
+                                          {"cycles", 1, 0, CYCLES},
                                           {0, 0, 0, 0}};
     int o;
     while ((o = getopt_long(argc, argv, "", longs, NULL)) != -1) {
@@ -653,6 +684,9 @@ static void parse_options(int argc, char **argv)
         case BURST:
             opt.connect_burst = (unsigned)atoi(optarg);
             break;
+        case CYCLES:
+            opt.cycles = strtoull(optarg, NULL, 10);
+            break;
         default:
             exit(2);
         }
@@ -712,7 +746,7 @@ int main(int argc, char **argv)
                 starting++;
             }
         }
-        if (open == opt.clients && all_up == 0) {
+        if (open == opt.clients && all_up == 0 && opt.cycles == 0) {
             all_up = now;
             first_send = now;
             if (opt.connect_only) {
