@@ -8,7 +8,7 @@
 #include "cli/verb.h"
 
 #define PATH_TEXT_MAX 8192
-#define BODY_MAX (4u << 20)
+#define BODY_MAX      (4u << 20)
 
 struct call {
     const struct cli_verb *v;
@@ -23,7 +23,8 @@ void cli_encode(struct buf *out, const char *text)
 {
     for (const char *p = text; *p != '\0'; p++) {
         unsigned char ch = (unsigned char)*p;
-        if ((ch >= 'a' && ch <= 'z') || (ch >= 'A' && ch <= 'Z') || (ch >= '0' && ch <= '9') || strchr("-._~", ch) != NULL) {
+        if ((ch >= 'a' && ch <= 'z') || (ch >= 'A' && ch <= 'Z') || (ch >= '0' && ch <= '9') ||
+            strchr("-._~", ch) != NULL) {
             buf_u8(out, ch);
         } else {
             buf_printf(out, "%%%02X", ch);
@@ -116,7 +117,9 @@ static json_t *add_member(const struct cli_flag *f, json_t *now, const char *tex
     }
     now = now != NULL ? json_incref(now) : json_object();
     char *key = strndup(text, (size_t)(eq - text));
-    json_t *v = eq[1] == '\0' ? json_null() : f->strings ? json_string(eq + 1) : json_loads(eq + 1, JSON_DECODE_ANY, NULL);
+    json_t *v = eq[1] == '\0' ? json_null()
+                : f->strings  ? json_string(eq + 1)
+                              : json_loads(eq + 1, JSON_DECODE_ANY, NULL);
     if (v == NULL) {
         v = json_string(eq + 1);
     }
@@ -160,7 +163,8 @@ static json_t *body_value(const struct cli_flag *f, json_t *now, const char *tex
     case CLI_ANY:
         return parse_json(f, text);
     case CLI_OBJECT:
-        return text[0] == '{' || text[0] == '@' || strcmp(text, "-") == 0 ? parse_json(f, text) : add_member(f, now, text);
+        return text[0] == '{' || text[0] == '@' || strcmp(text, "-") == 0 ? parse_json(f, text)
+                                                                          : add_member(f, now, text);
     case CLI_ARRAY:
         return text[0] == '[' || text[0] == '@' ? parse_json(f, text) : add_member(f, now, text);
     case CLI_STRING:
@@ -383,8 +387,13 @@ static int send_call(struct cli *cli, struct call *c, struct slice body)
         build_path(c, cursor, &path);
         free(cursor);
         cursor = NULL;
-        struct client_request req = {.method = c->v->method, .path = (const char *)path.p, .if_match = c->if_match, .body = body,
-                                     .content_type = body.p == NULL ? NULL : c->v->content != NULL ? c->v->content : "application/json"};
+        struct client_request req = {.method = c->v->method,
+                                     .path = (const char *)path.p,
+                                     .if_match = c->if_match,
+                                     .body = body,
+                                     .content_type = body.p == NULL          ? NULL
+                                                     : c->v->content != NULL ? c->v->content
+                                                                             : "application/json"};
         struct client_reply reply = {0};
         if (path.failed) {
             cli_say("the arguments are too long");
@@ -456,8 +465,8 @@ void verb_help(const struct cli_verb *v)
         for (size_t k = 0; f->choices != NULL && f->choices[k] != NULL; k++) {
             printf("%s%s", k == 0 ? " (" : ", ", f->choices[k]);
         }
-        printf("%s%s%s%s\n", f->choices != NULL ? ")" : "", f->dflt != NULL ? " [default " : "", f->dflt != NULL ? f->dflt : "",
-               f->dflt != NULL ? "]" : "");
+        printf("%s%s%s%s\n", f->choices != NULL ? ")" : "", f->dflt != NULL ? " [default " : "",
+               f->dflt != NULL ? f->dflt : "", f->dflt != NULL ? "]" : "");
     }
     if (v->if_match) {
         puts("  --if-match           version the change expects; refused when it is another by now");

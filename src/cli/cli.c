@@ -15,9 +15,11 @@ const struct hand_verb hand_verbs[] = {
      "  --upsert        change devices that exist already instead of reporting them\n"
      "  --errors FILE   where refused lines go, with line number and reason (default: FILE.errors)\n",
      verb_import},
-    {"events", "[--types T,...] [--device ID]", "print events as they happen, one JSON object a line", NULL, verb_events},
+    {"events", "[--types T,...] [--device ID]", "print events as they happen, one JSON object a line", NULL,
+     verb_events},
     {"telemetry export", "ID --metric M [--from T] [--to T]", "every point of a metric, one JSON array a line",
-     "  --metric M      the metric\n  --from T        start (default: everything)\n  --to T          end (default: now)\n"
+     "  --metric M      the metric\n  --from T        start (default: everything)\n  --to T          end (default: "
+     "now)\n"
      "Times: RFC 3339, epoch milliseconds, now, -1h.\n",
      verb_telemetry_export},
     {"telemetry watch", "[ID]", "print telemetry as it arrives", NULL, verb_telemetry_watch},
@@ -58,7 +60,9 @@ int cli_refused(const struct client_reply *reply)
     cli_say("%s%s%s (HTTP %d)", pointer != NULL ? pointer : "", pointer != NULL && pointer[0] != '\0' ? ": " : "",
             detail != NULL ? detail : "the server refused without a reason", reply->status);
     if (reply->status == 401) {
-        fputs("  Give a token with --token-file FILE or MUSTER_TOKEN_FILE; the first one is DIR/admin.token of the server.\n", stderr);
+        fputs("  Give a token with --token-file FILE or MUSTER_TOKEN_FILE; the first one is DIR/admin.token of the "
+              "server.\n",
+              stderr);
     }
     json_decref(doc);
     return CLI_FAILED;
@@ -169,8 +173,8 @@ static void advise(int argc, char **argv)
             best = words;
         }
     }
-    cli_say("\"%s\" is no verb%s%s%s; `muster help` lists them", typed, best != NULL ? ", did you mean \"" : "", best != NULL ? best : "",
-            best != NULL ? "\"?" : "");
+    cli_say("\"%s\" is no verb%s%s%s; `muster help` lists them", typed, best != NULL ? ", did you mean \"" : "",
+            best != NULL ? best : "", best != NULL ? "\"?" : "");
 }
 
 static bool hand_replaces(const char *words)
@@ -285,7 +289,8 @@ static int run_verb(struct cli *cli, int argc, char **argv, bool help)
 
 int cli_main(int argc, char **argv)
 {
-    struct cli cli = {.conf = {.url = getenv("MUSTER_URL"), .ca = getenv("MUSTER_CA"), .token_file = getenv("MUSTER_TOKEN_FILE")}};
+    struct cli cli = {
+        .conf = {.url = getenv("MUSTER_URL"), .ca = getenv("MUSTER_CA"), .token_file = getenv("MUSTER_TOKEN_FILE")}};
     if (cli.conf.url == NULL || cli.conf.url[0] == '\0') {
         cli.conf.url = "https://localhost:8443";
     }

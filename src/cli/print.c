@@ -9,8 +9,8 @@
 #include "base/buf.h"
 #include "base/json.h"
 
-#define CELL_MAX 4096
-#define COLUMNS_MAX 16
+#define CELL_MAX     4096
+#define COLUMNS_MAX  16
 #define RECORD_DEPTH 8
 
 int print_terminal_width(void)
@@ -71,8 +71,10 @@ static char *cell_text(const json_t *v)
     } else if (json_is_object(v)) {
         const char *key;
         json_t *val;
-        json_object_foreach((json_t *)v, key, val) {
-            char *text = json_is_string(val) ? strdup(json_string_value(val)) : json_dumps(val, JSON_ENCODE_ANY | JSON_COMPACT);
+        json_object_foreach((json_t *)v, key, val)
+        {
+            char *text =
+                json_is_string(val) ? strdup(json_string_value(val)) : json_dumps(val, JSON_ENCODE_ANY | JSON_COMPACT);
             buf_printf(&b, "%s%s=%s", b.len > 0 ? " " : "", key, text != NULL ? text : "");
             free(text);
         }
@@ -190,7 +192,8 @@ void print_record(const json_t *object)
         prefix[l->prefix_len] = '\0';
         char name[1200];
         snprintf(name, sizeof(name), "%s%s", prefix, key);
-        if (json_is_object(val) && json_object_size(val) > 0 && depth + 1 < RECORD_DEPTH && strlen(name) + 2 < sizeof(prefix)) {
+        if (json_is_object(val) && json_object_size(val) > 0 && depth + 1 < RECORD_DEPTH &&
+            strlen(name) + 2 < sizeof(prefix)) {
             snprintf(prefix, sizeof(prefix), "%.1000s.", name);
             stack[depth + 1] = (struct level){val, json_object_iter(val), strlen(prefix)};
             depth++;

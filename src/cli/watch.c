@@ -27,7 +27,8 @@ static void print_pairs(const json_t *object)
 {
     const char *key;
     json_t *val;
-    json_object_foreach((json_t *)object, key, val) {
+    json_object_foreach((json_t *)object, key, val)
+    {
         char *text = json_dumps(val, JSON_ENCODE_ANY | JSON_COMPACT | JSON_REAL_PRECISION(10));
         printf(" %s=%s", key, text != NULL ? text : "?");
         free(text);
@@ -48,7 +49,8 @@ static void print_twin(const struct watch *w, const json_t *event)
     (void)w;
     char *patch = json_dumps(json_object_get(event, "patch"), JSON_ENCODE_ANY | JSON_COMPACT);
     print_time(event);
-    printf("%-20s %-8s v%lld %s\n", json_string_value(json_object_get(event, "device")), json_string_value(json_object_get(event, "section")),
+    printf("%-20s %-8s v%lld %s\n", json_string_value(json_object_get(event, "device")),
+           json_string_value(json_object_get(event, "section")),
            (long long)json_integer_value(json_object_get(event, "version")), patch != NULL ? patch : "");
     free(patch);
 }
@@ -73,7 +75,8 @@ static bool on_event(void *arg, struct slice event, struct slice data)
     return ferror(stdout) == 0;
 }
 
-static int follow(struct cli *cli, const char *types, const char *device, void (*print)(const struct watch *, const json_t *))
+static int follow(struct cli *cli, const char *types, const char *device,
+                  void (*print)(const struct watch *, const json_t *))
 {
     struct client *c = cli_client(cli);
     if (c == NULL) {
@@ -152,13 +155,15 @@ int verb_events(struct cli *cli, int argc, char **argv)
 
 int verb_telemetry_watch(struct cli *cli, int argc, char **argv)
 {
-    return only_arguments("telemetry watch", argc, argv, 0, 1) ? follow(cli, "telemetry", argc > 0 ? argv[0] : NULL, print_telemetry)
-                                                               : CLI_USAGE;
+    return only_arguments("telemetry watch", argc, argv, 0, 1)
+               ? follow(cli, "telemetry", argc > 0 ? argv[0] : NULL, print_telemetry)
+               : CLI_USAGE;
 }
 
 int verb_twin_watch(struct cli *cli, int argc, char **argv)
 {
-    return only_arguments("twin watch", argc, argv, 0, 1) ? follow(cli, "twin", argc > 0 ? argv[0] : NULL, print_twin) : CLI_USAGE;
+    return only_arguments("twin watch", argc, argv, 0, 1) ? follow(cli, "twin", argc > 0 ? argv[0] : NULL, print_twin)
+                                                          : CLI_USAGE;
 }
 
 // Prints the points of one page; returns the cursor of the next (caller frees) or NULL.
@@ -167,7 +172,8 @@ static char *export_page(const struct client_reply *reply)
     json_t *doc = json_loadb((const char *)reply->body.p, reply->body.len, 0, NULL);
     size_t i;
     json_t *point;
-    json_array_foreach(json_object_get(doc, "points"), i, point) {
+    json_array_foreach(json_object_get(doc, "points"), i, point)
+    {
         char *text = json_dumps(point, JSON_COMPACT | JSON_REAL_PRECISION(17));
         puts(text != NULL ? text : "");
         free(text);
@@ -210,7 +216,9 @@ int verb_telemetry_export(struct cli *cli, int argc, char **argv)
     buf_str(&base, "/telemetry/");
     cli_encode(&base, metric);
     buf_printf(&base, "?limit=%d", EXPORT_PAGE);
-    int code = put_time(&base, "from", from != NULL ? from : "0") && put_time(&base, "to", to != NULL ? to : "now") ? CLI_OK : CLI_USAGE;
+    int code = put_time(&base, "from", from != NULL ? from : "0") && put_time(&base, "to", to != NULL ? to : "now")
+                   ? CLI_OK
+                   : CLI_USAGE;
     char *cursor = NULL;
     do {
         struct buf path = buf_heap(PATH_MAX_BYTES * 2);

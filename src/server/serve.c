@@ -27,7 +27,8 @@ static void print_help(void)
     struct buf text = buf_heap(256u << 10);
     buf_str(&text, "Usage: muster serve --data DIR [options]\n\n"
                    "Runs the device cloud: MQTT for devices, HTTPS for operators, everything stored in DIR.\n"
-                   "Options come from the command line, MUSTER_* in the environment, the file given by --config, in this order.\n\n"
+                   "Options come from the command line, MUSTER_* in the environment, the file given by --config, in "
+                   "this order.\n\n"
                    "  --config FILE     configuration file (YAML)\n"
                    "  --check-config    print every problem of the configuration and stop\n\n");
     struct conf_module mods[SERVER_MODULES_MAX];
@@ -107,9 +108,14 @@ static int run(struct process *p)
         fprintf(stderr, "muster serve: %s%s%s\n", err.where, err.where[0] != '\0' ? ": " : "", err.text);
         return 1;
     }
-    loop_on_signal(p->loop, SIGTERM, on_signal, p);
-    loop_on_signal(p->loop, SIGINT, on_signal, p);
-    loop_on_signal(p->loop, SIGHUP, on_signal, p);
+    static const int signals[] = {SIGTERM, SIGINT, SIGHUP};
+    for (size_t i = 0; i < sizeof(signals) / sizeof(signals[0]); i++) {
+        if (loop_on_signal(p->loop, signals[i], on_signal, p, &err) != ST_OK) {
+            fprintf(stderr, "muster serve: %s\n", err.text);
+            server_stop(p->server);
+            return 1;
+        }
+    }
     announce(p);
     loop_run(p->loop);
     server_stop(p->server);
@@ -120,7 +126,7 @@ static int run(struct process *p)
 int serve_main(int argc, char **argv)
 {
     umask(077);
-    signal(SIGPIPE, SIG_IGN);
+    (void)signal(SIGPIPE, SIG_IGN);
     struct process p = {0};
     struct buf problems = buf_heap(PROBLEMS_MAX);
     int rc = 2;
@@ -130,7 +136,8 @@ int serve_main(int argc, char **argv)
         print_help();
         rc = 0;
     } else if (load_conf(&p, &p.conf)) {
-        log_setup((enum log_level)conf_int(p.conf, "log.level"), (enum log_format)conf_int(p.conf, "log.format"), STDERR_FILENO);
+        log_setup((enum log_level)conf_int(p.conf, "log.level"), (enum log_format)conf_int(p.conf, "log.format"),
+                  STDERR_FILENO);
         if (p.options.check_only) {
             puts("configuration is valid");
             rc = 0;

@@ -74,7 +74,8 @@ static enum status open_dir(struct server *s, struct err *err)
         return err_at(err, ST_IO, path, "cannot open the lock file: %s", strerror(errno));
     }
     if (flock(s->lock_fd, LOCK_EX | LOCK_NB) != 0) {
-        return err_at(err, ST_BUSY, s->dir, "another server runs on this data directory; stop it or give another --data");
+        return err_at(err, ST_BUSY, s->dir,
+                      "another server runs on this data directory; stop it or give another --data");
     }
     return ST_OK;
 }
@@ -189,8 +190,13 @@ static enum status open_listener(struct server *s, unsigned kind, struct err *er
     }
     struct listen_conf lc = {0};
     if (listener_kinds[kind].http) {
-        lc = (struct listen_conf){.proto = &http_proto, .front = s->http, .in_max = HTTP_IN_MAX, .in_max_before_auth = HTTP_IN_MAX,
-                                  .out_max = HTTP_OUT_MAX, .open_timeout_ms = 10000, .conns_max = 10000};
+        lc = (struct listen_conf){.proto = &http_proto,
+                                  .front = s->http,
+                                  .in_max = HTTP_IN_MAX,
+                                  .in_max_before_auth = HTTP_IN_MAX,
+                                  .out_max = HTTP_OUT_MAX,
+                                  .open_timeout_ms = 10000,
+                                  .conns_max = 10000};
     } else {
         mqtt_front_listen(s->mqtt, &lc);
     }
@@ -218,8 +224,8 @@ static enum status open_listeners(struct server *s, struct err *err)
 
 enum status server_new(const struct conf *conf, struct server **ret, struct err *err)
 {
-    static enum status (*const steps[])(struct server *, struct err *) = {open_dir,      open_core,  open_identity, start_modules,
-                                                                          open_loops,    open_fronts, start_threads, open_listeners};
+    static enum status (*const steps[])(struct server *, struct err *) = {
+        open_dir, open_core, open_identity, start_modules, open_loops, open_fronts, start_threads, open_listeners};
     struct server *s = calloc(1, sizeof(*s));
     if (s == NULL) {
         return err_set(err, ST_NOMEM, "no memory for the server");

@@ -84,7 +84,7 @@ void route_find(const struct api_table *table, enum api_method method, struct sl
             for (unsigned m = 0; m < API_METHOD__COUNT; m++) {
                 ret->methods |= node->ops[m] >= 0 ? 1U << m : 0;
             }
-            if (node->ops[method] >= 0) {
+            if (method < API_METHOD__COUNT && node->ops[method] >= 0) {
                 ret->op = node->ops[method];
                 return;
             }

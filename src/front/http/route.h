@@ -12,7 +12,7 @@ struct route_match {
     unsigned segments_len;
 };
 
-// `path` starts with "/" and ends before "?". Borrowed by the match.
+// `path` starts with "/" and ends before "?". Borrowed by the match. API_METHOD__COUNT: a method no operation has.
 void route_find(const struct api_table *table, enum api_method method, struct slice path, struct route_match *ret);
 // "GET, HEAD, PUT" for the Allow header.
 void route_allow(unsigned methods, char dst[64]);
