@@ -270,8 +270,7 @@ class Client:
             self.cond.notify_all()
 
     def _reason_string(self, props):
-        at, _ = self._props_end(props, 0)
-        raw = props[at - (at - 1):at] if at else b""
+        _, raw = self._props_end(props, 0)
         return raw[3:].decode(errors="replace") if raw[:1] == b"\x1f" else ""
 
     def _message(self, first, body):
