@@ -30,10 +30,22 @@ static void print_help(void)
                    "Options come from the command line, MUSTER_* in the environment, the file given by --config, in "
                    "this order.\n\n"
                    "  --config FILE     configuration file (YAML)\n"
-                   "  --check-config    print every problem of the configuration and stop\n\n");
+                   "  --check-config    print every problem of the configuration and stop\n"
+                   "  --reference       print docs/configuration.md and stop\n\n");
     struct conf_module mods[SERVER_MODULES_MAX];
     size_t mods_len = server_modules(mods);
     conf_write_help(mods, mods_len, &text);
+    fwrite(text.p, 1, text.len, stdout);
+    buf_release(&text);
+}
+
+// The Markdown page docs/configuration.md.
+static void print_reference(void)
+{
+    struct buf text = buf_heap(256u << 10);
+    struct conf_module mods[SERVER_MODULES_MAX];
+    size_t mods_len = server_modules(mods);
+    conf_write_reference(mods, mods_len, &text);
     fwrite(text.p, 1, text.len, stdout);
     buf_release(&text);
 }
@@ -134,6 +146,9 @@ int serve_main(int argc, char **argv)
         fprintf(stderr, "muster serve: " SLICE_FMT, SLICE_ARG(buf_view(&problems)));
     } else if (p.options.help) {
         print_help();
+        rc = 0;
+    } else if (p.options.reference) {
+        print_reference();
         rc = 0;
     } else if (load_conf(&p, &p.conf)) {
         log_setup((enum log_level)conf_int(p.conf, "log.level"), (enum log_format)conf_int(p.conf, "log.format"),
