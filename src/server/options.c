@@ -225,6 +225,9 @@ bool options_parse(struct options *o, int argc, char **argv, struct buf *problem
         if (strcmp(argv[i], "--help") == 0 || strcmp(argv[i], "-h") == 0) {
             o->help = true;
             i++;
+        } else if (strcmp(argv[i], "--reference") == 0) {
+            o->reference = true;
+            i++;
         } else if (strcmp(argv[i], "--check-config") == 0) {
             o->check_only = true;
             i++;

@@ -13,7 +13,7 @@ struct options {
     const char *config_file;       // borrowed from argv
     const char *overrides[64];     // "key=value", NULL-terminated, owned
     size_t overrides_len;
-    bool check_only, help;
+    bool check_only, help, reference;
 };
 // Parses the arguments behind "serve". Problems go to `problems` as readable lines. False when there were any.
 bool options_parse(struct options *o, int argc, char **argv, struct buf *problems);

@@ -30,10 +30,22 @@ static void print_help(void)
                    "Options come from the command line, MUSTER_* in the environment, the file given by --config, in "
                    "this order.\n\n"
                    "  --config FILE     configuration file (YAML)\n"
-                   "  --check-config    print every problem of the configuration and stop\n\n");
+                   "  --check-config    print every problem of the configuration and stop\n"
+                   "  --reference       print docs/configuration.md and stop\n\n");
     struct conf_module mods[SERVER_MODULES_MAX];
     size_t mods_len = server_modules(mods);
     conf_write_help(mods, mods_len, &text);
+    fwrite(text.p, 1, text.len, stdout);
+    buf_release(&text);
+}
+
+// The Markdown page docs/configuration.md.
+static void print_reference(void)
+{
+    struct buf text = buf_heap(256u << 10);
+    struct conf_module mods[SERVER_MODULES_MAX];
+    size_t mods_len = server_modules(mods);
+    conf_write_reference(mods, mods_len, &text);
     fwrite(text.p, 1, text.len, stdout);
     buf_release(&text);
 }
@@ -108,9 +120,14 @@ static int run(struct process *p)
         fprintf(stderr, "muster serve: %s%s%s\n", err.where, err.where[0] != '\0' ? ": " : "", err.text);
         return 1;
     }
-    loop_on_signal(p->loop, SIGTERM, on_signal, p);
-    loop_on_signal(p->loop, SIGINT, on_signal, p);
-    loop_on_signal(p->loop, SIGHUP, on_signal, p);
+    static const int signals[] = {SIGTERM, SIGINT, SIGHUP};
+    for (size_t i = 0; i < sizeof(signals) / sizeof(signals[0]); i++) {
+        if (loop_on_signal(p->loop, signals[i], on_signal, p, &err) != ST_OK) {
+            fprintf(stderr, "muster serve: %s\n", err.text);
+            server_stop(p->server);
+            return 1;
+        }
+    }
     announce(p);
     loop_run(p->loop);
     server_stop(p->server);
@@ -121,7 +138,7 @@ static int run(struct process *p)
 int serve_main(int argc, char **argv)
 {
     umask(077);
-    signal(SIGPIPE, SIG_IGN);
+    (void)signal(SIGPIPE, SIG_IGN);
     struct process p = {0};
     struct buf problems = buf_heap(PROBLEMS_MAX);
     int rc = 2;
@@ -129,6 +146,9 @@ int serve_main(int argc, char **argv)
         fprintf(stderr, "muster serve: " SLICE_FMT, SLICE_ARG(buf_view(&problems)));
     } else if (p.options.help) {
         print_help();
+        rc = 0;
+    } else if (p.options.reference) {
+        print_reference();
         rc = 0;
     } else if (load_conf(&p, &p.conf)) {
         log_setup((enum log_level)conf_int(p.conf, "log.level"), (enum log_format)conf_int(p.conf, "log.format"),

@@ -464,6 +464,16 @@ static enum status run_plain(struct tx *tx, enum sql_presence_id id, int64_t *re
     return st;
 }
 
+// What the registry and identity change about a device ends its connection.
+static enum status device_changed(struct tx *tx, const struct device_ref *d, enum device_change what, struct err *err)
+{
+    static const enum down_close why[] = {[DEVICE_CHANGE_REMOVED] = DOWN_CLOSE_DELETED,
+                                          [DEVICE_CHANGE_SUSPENDED] = DOWN_CLOSE_SUSPENDED,
+                                          [DEVICE_CHANGE_RETIRED] = DOWN_CLOSE_SUSPENDED,
+                                          [DEVICE_CHANGE_REVOKED] = DOWN_CLOSE_REVOKED};
+    return presence_kick(tx, d->row, why[what]) ? ST_OK : err_set(err, ST_NOMEM, "no memory to close the connection");
+}
+
 enum status presence_start(struct tx *tx, void *arg, struct err *err)
 {
     (void)arg;
@@ -489,7 +499,7 @@ enum status presence_start(struct tx *tx, void *arg, struct err *err)
     core_every(tx->core, SEEN_EVERY_MS, store_seen);
     core_every(tx->core, LATE_EVERY_MS, depart_late);
     core_every(tx->core, EXPIRE_EVERY_MS, expire_sessions);
-    return ST_OK;
+    return registry_watch(tx->core, device_changed, err);
 }
 
 void presence_stop(struct core *c)
