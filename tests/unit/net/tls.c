@@ -98,7 +98,7 @@ static struct client client_new(const struct pki_cert *cert, int max_version)
     assert_non_null(c.ctx);
     assert_int_equal(SSL_CTX_load_verify_file(c.ctx, t.ca_file), 1);
     SSL_CTX_set_verify(c.ctx, SSL_VERIFY_PEER, NULL);
-    SSL_CTX_set_session_cache_mode(c.ctx, SSL_SESS_CACHE_CLIENT);
+    SSL_CTX_set_session_cache_mode(c.ctx, SSL_SESS_CACHE_CLIENT | SSL_SESS_CACHE_NO_INTERNAL);
     SSL_CTX_sess_set_new_cb(c.ctx, keep_ticket);
     if (max_version != 0) {
         SSL_CTX_set_min_proto_version(c.ctx, 0);
