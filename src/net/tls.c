@@ -70,10 +70,14 @@ static enum status load_identity(SSL_CTX *ssl, const struct tls_server_conf *con
     if (SSL_CTX_use_certificate_chain_file(ssl, conf->cert_file) != 1) {
         return load_failure(err, "server certificate", conf->cert_file);
     }
-    if (SSL_CTX_use_PrivateKey_file(ssl, conf->key_file, SSL_FILETYPE_PEM) != 1) {
+    bool loaded = SSL_CTX_use_PrivateKey_file(ssl, conf->key_file, SSL_FILETYPE_PEM) == 1;
+    unsigned long why = ERR_peek_error();
+    bool foreign = ERR_GET_LIB(why) == ERR_LIB_X509 && (ERR_GET_REASON(why) == X509_R_KEY_VALUES_MISMATCH ||
+                                                        ERR_GET_REASON(why) == X509_R_KEY_TYPE_MISMATCH);
+    if (!loaded && !foreign) {
         return load_failure(err, "server key", conf->key_file);
     }
-    if (SSL_CTX_check_private_key(ssl) != 1) {
+    if (foreign || SSL_CTX_check_private_key(ssl) != 1) {
         ERR_clear_error();
         return err_set(err, ST_INVALID, "the key in %s does not belong to the certificate in %s", conf->key_file,
                        conf->cert_file);

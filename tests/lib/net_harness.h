@@ -210,7 +210,9 @@ static inline void front_drain(struct conn *c)
 {
     struct session *s = conn_user(c);
     atomic_fetch_add(&s->h->drained, 1);
-    session_stream(s);
+    if (s->to_stream > 0) {
+        session_stream(s);
+    }
 }
 
 static inline bool front_eof(struct conn *c)

@@ -12,7 +12,7 @@
 #define PKI_FILES_MAX 32
 struct pki {
     char dir[32];
-    char files[PKI_FILES_MAX][64];
+    char *files[PKI_FILES_MAX];
     int files_len;
     long serial;
 };
@@ -40,6 +40,7 @@ static inline void pki_release(struct pki *p)
 {
     for (int i = 0; i < p->files_len; i++) {
         unlink(p->files[i]);
+        free(p->files[i]);
     }
     rmdir(p->dir);
 }
@@ -48,8 +49,9 @@ static inline void pki_release(struct pki *p)
 static inline const char *pki_path(struct pki *p, const char *name)
 {
     pki_must(p->files_len < PKI_FILES_MAX);
-    char *path = p->files[p->files_len++];
-    snprintf(path, sizeof(p->files[0]), "%s/%s", p->dir, name);
+    char *path = NULL;
+    pki_must(asprintf(&path, "%s/%s", p->dir, name) > 0);
+    p->files[p->files_len++] = path;
     return path;
 }
 

@@ -58,14 +58,15 @@ static void answers_of_a_turn_leave_together(void **state)
 static void close_drains_first(void **state)
 {
     (void)state;
+    h.conf.out_max = 16 * 1024 * 1024;
     harness_start(&h);
     int fd = dial(&h);
-    say(fd, "flood 1000000\n");
-    usleep(50000); // more than the socket takes: the rest waits
+    say(fd, "flood 12000000\n");
+    usleep(50000); // more than the sockets take: the rest waits
     say(fd, "close\necho nobody hears this\n");
     size_t n = 0;
     assert_int_equal(read_to_end(fd, &n), 0);
-    assert_int_equal(n, 1000000 / 4096 * 4096 + 4); // and "bye\n"
+    assert_int_equal(n, 12000000 / 4096 * 4096 + 4); // and "bye\n"
     expect_why(CLOSE_LOCAL, "asked to");
     close(fd);
     assert_true(wait_none_open(&h));
