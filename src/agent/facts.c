@@ -168,7 +168,7 @@ static bool first_line_of(const char *root, const char *const *paths, size_t n, 
     return false;
 }
 
-void facts_write_hardware(const char *root, const char *model, struct jw *w)
+void facts_write_hardware(const char *root, const char *model, bool with_keys, struct jw *w)
 {
     static const char *const models[] = {"/proc/device-tree/model", "/sys/class/dmi/id/product_name"};
     static const char *const serials[] = {"/proc/device-tree/serial-number", "/sys/class/dmi/id/product_serial"};
@@ -178,14 +178,17 @@ void facts_write_hardware(const char *root, const char *model, struct jw *w)
         jw_key(w, "model");
         jw_str(w, model != NULL ? model : text);
     }
-    jw_key(w, "keys");
-    jw_object(w);
-    key_machine_id(root, w);
-    key_mac(root, w);
-    if (first_line_of(root, serials, 2, text, sizeof(text))) {
-        jw_key(w, "serial");
-        jw_str(w, text);
+    if (with_keys) {
+        jw_key(w, "keys");
+        jw_object(w);
+        key_machine_id(root, w);
+        key_mac(root, w);
+        // A hardware key is one printable word.
+        if (first_line_of(root, serials, 2, text, sizeof(text)) && text[strcspn(text, " \t")] == '\0') {
+            jw_key(w, "serial");
+            jw_str(w, text);
+        }
+        jw_object_end(w);
     }
-    jw_object_end(w);
     jw_object_end(w);
 }

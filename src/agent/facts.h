@@ -9,6 +9,6 @@
 void facts_write(const char *root, struct jw *w);
 // {"model": ..., "keys": {"machine_id", "mac", "serial"}}: what is known; `model` overrides what the hardware says (NULL: not).
 // machine_id is a hash: the file itself is confidential (machine-id(5)).
-void facts_write_hardware(const char *root, const char *model, struct jw *w);
+void facts_write_hardware(const char *root, const char *model, bool with_keys, struct jw *w);
 
 #endif

@@ -675,6 +675,11 @@ enum status queue_next(struct queue *q, struct buf *out, uint64_t *ret_seq, bool
     return ST_OK;
 }
 
+void queue_put_back(struct queue *q, uint64_t seq)
+{
+    q->cursor = seq;
+}
+
 void queue_ack(struct queue *q, uint64_t seq)
 {
     if (seq >= q->next_seq || acked_already(q, seq)) {
@@ -692,6 +697,9 @@ void queue_ack(struct queue *q, uint64_t seq)
     note_write(q);
     gaps_skip(q);
     segments_trim(q);
+    if (q->acked + 1 == q->next_seq) {
+        q->dirty = false; // what a power cut could take now is stored elsewhere
+    }
 }
 
 void queue_rewind(struct queue *q)

@@ -30,11 +30,13 @@ void queue_close(struct queue *q); // NULL is fine
 // ST_FULL, ST_IO: the record is not in the queue, everything else is as before. ST_TOO_LARGE over QUEUE_RECORD_MAX.
 enum status queue_append(struct queue *q, struct slice payload, struct err *err);
 enum status queue_sync(struct queue *q, struct err *err); // nothing to do when nothing was appended since
-bool queue_dirty(const struct queue *q);                  // appended and not synced
+bool queue_dirty(const struct queue *q); // appended, not synced and not acknowledged: a power cut would lose it
 
 // The next record that was not handed out since queue_open() or queue_rewind(), appended to `out`. `repeat`: it may have been sent
 // before. ST_NOT_FOUND: there is none; ST_BUSY: too many are in flight.
 enum status queue_next(struct queue *q, struct buf *out, uint64_t *ret_seq, bool *ret_repeat, struct err *err);
+// Takes the record that queue_next() gave last back: it comes again next.
+void queue_put_back(struct queue *q, uint64_t seq);
 // The server has this record (or refused it for good): it is not handed out again. Unknown numbers are ignored.
 void queue_ack(struct queue *q, uint64_t seq);
 // Hands out again, as repeats, what was handed out and not acknowledged.
