@@ -18,7 +18,7 @@ enum json_token {
     JT_OBJECT_END,
     JT_ARRAY, // [
     JT_ARRAY_END,
-    JT_KEY,    // json.str, json.escaped; the value's token follows
+    JT_KEY,    // json.str, json.escaped; never holds U+0000; the value's token follows
     JT_STRING, // json.str, json.escaped
     JT_INT,    // json.i (and json.d): an integer literal that fits int64
     JT_DOUBLE, // json.d: every other number; not finite is an error

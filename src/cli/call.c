@@ -199,6 +199,18 @@ static bool check_choice(const struct cli_flag *f, const char *text)
     return false;
 }
 
+// The request itself: a JSON object, or KEY=VALUE for one member of it.
+static bool set_whole(struct call *c, const struct cli_flag *f, const char *text)
+{
+    json_t *v = body_value(f, c->body, text);
+    if (v == NULL) {
+        return false;
+    }
+    json_decref(c->body);
+    c->body = v;
+    return true;
+}
+
 static bool set_flag(struct call *c, const struct cli_flag *f, const char *text)
 {
     if (!check_choice(f, text)) {
@@ -206,7 +218,7 @@ static bool set_flag(struct call *c, const struct cli_flag *f, const char *text)
     }
     if (f->where != CLI_BODY) {
         c->values[f - c->v->flags] = text;
-        return true;
+        return f->where != CLI_WHOLE || set_whole(c, f, text);
     }
     json_t *now = json_object_get(c->body, f->name);
     json_t *v = body_value(f, now, text);
@@ -282,7 +294,7 @@ static bool parse_args(struct call *c, int argc, char **argv)
         if (!set_flag(c, f, argv[i++])) {
             return false;
         }
-        position++;
+        position += f->where != CLI_WHOLE; // it may be given in several KEY=VALUE
     }
     for (size_t k = 0; k < c->v->flags_len; k++) {
         const struct cli_flag *f = &c->v->flags[k];

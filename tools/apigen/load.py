@@ -25,7 +25,8 @@ CLI_KEYS = {"verb", "args", "columns"}
 PARAMS_MAX = 16
 SEGMENTS_MAX = 12
 SCHEMA_DEPTH_MAX = 16
-BODY_MAX = 4 << 20
+BODY_DEFAULT, BODY_MAX = 1 << 20, 4 << 20
+BODY_PUBLIC_MAX = 16 << 10  # strangers' bodies are read before anybody knows who they are
 INT_MIN, INT_MAX = -(1 << 63), (1 << 63) - 1
 
 
@@ -83,8 +84,15 @@ class Op:
         return self.request is not None or self.content is not None
 
     @property
+    def free_body(self):
+        """The request is an object of any members: the command line takes it whole."""
+        return self.request is not None and not self.request.get("properties")
+
+    @property
     def body_max(self):
-        return self.d.get("body_max", 1 << 20) if self.has_body else 0
+        if not self.has_body:
+            return 0
+        return self.d.get("body_max", BODY_PUBLIC_MAX if self.public else BODY_DEFAULT)
 
     @property
     def route(self):
@@ -231,8 +239,9 @@ class Checker:
             self.bad(op, "content is for bodies that are not JSON: request must then be absent")
         if op.content is not None:
             self.one_of(op, "content", op.content, ["application/x-ndjson"])
-        if not (isinstance(op.body_max, int) and 0 <= op.body_max <= BODY_MAX):
-            self.bad(op, f"body_max must be at most {BODY_MAX}")
+        most = BODY_PUBLIC_MAX if op.public else BODY_MAX
+        if not (isinstance(op.body_max, int) and 0 <= op.body_max <= most):
+            self.bad(op, f"body_max must be at most {most}")
         if op.request is not None:
             if types_of(op.request) != ["object"] and op.request.get("type") is not None:
                 self.bad(op, "request must be an object, or of any type")
@@ -283,6 +292,8 @@ class Checker:
         if not re.fullmatch(r"[a-z][a-z-]*( [a-z][a-z-]*)*", op.cli.get("verb", "")):
             self.bad(op, "cli: verb must be lower-case words")
         known = {p.get("name") for p in op.params} | set((op.request or {}).get("properties", {}))
+        if op.free_body:
+            known.add("body")
         for a in op.cli.get("args", []):
             if a not in known:
                 self.bad(op, f"cli: argument {a!r} is neither a parameter nor a member of the request")

@@ -2,7 +2,8 @@
 from .ctext import c_bool, c_int64, c_string
 from .load import INT_MAX, INT_MIN, METHODS, is_param, types_of
 
-STRING_MAX = 256  # of parameters without maxLength
+STRING_MAX = {"cursor": 512}  # of parameters without maxLength
+STRING_MAX_OTHER = 256
 
 
 class Table:
@@ -75,7 +76,7 @@ class Table:
                 c_string(p["name"]), c_bool(in_path), c_bool(in_path or p.get("required")),
                 str(op.segments.index("{" + p["name"] + "}")) if in_path else "0",
                 f"API_{p['type'].upper()}", f"FORMAT_{p.get('format', 'none').upper()}",
-                str(p.get("minLength", 0)), str(p.get("maxLength", STRING_MAX)),
+                str(p.get("minLength", 0)), str(p.get("maxLength", STRING_MAX.get(p.get("format"), STRING_MAX_OTHER))),
                 c_int64(p.get("minimum", INT_MIN)), c_int64(p.get("maximum", INT_MAX)),
                 c_string(None if default is None else str(default)), choices, str(n),
             ]

@@ -147,7 +147,7 @@ static int on_headers_complete(http_parser *p)
                   (req->continue_wanted || ((p->flags & F_CHUNKED) == 0 && p->content_length > HTTP_DISCARD_MAX));
     if (req->refusal.status != 0 && unread && (req->early || req->api->perm == PERM_PUBLIC)) {
         http_run_refuse(req, true);
-        return 1;
+        return -1; // 1 and 2 mean other things to the parser here
     }
     if (needs_gate(hc, p)) {
         http_conn_enter(hc, HS_GATE);

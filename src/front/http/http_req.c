@@ -102,6 +102,13 @@ bool http_req_url(struct http_req *req, struct slice part)
     return buf_slice(&req->text, part);
 }
 
+// RFC 9110 section 5.6.2. The parser lets spaces in names pass, which other readers of the same bytes may take for an end.
+static bool is_token_char(uint8_t c)
+{
+    return (c >= '0' && c <= '9') || (c >= 'A' && c <= 'Z') || (c >= 'a' && c <= 'z') ||
+           (c != '\0' && strchr("!#$%&'*+-.^_`|~", c) != NULL);
+}
+
 bool http_req_field(struct http_req *req, struct slice part)
 {
     if (req->in_value || req->headers == 0) { // the first piece of a new header
@@ -112,8 +119,11 @@ bool http_req_field(struct http_req *req, struct slice part)
         }
     }
     for (size_t i = 0; i < part.len; i++) {
+        uint8_t c = part.p[i];
+        if (!is_token_char(c) && req->refusal.status == 0) {
+            refuse_early(req, 400, "malformed", "a header name has a character that is not allowed there");
+        }
         if (req->name_len < sizeof(req->name)) {
-            uint8_t c = part.p[i];
             req->name[req->name_len] = (char)(c >= 'A' && c <= 'Z' ? c | 0x20 : c);
         }
         req->name_len++; // longer than any name we know: no match
@@ -220,7 +230,7 @@ static void refuse_route(struct http_req *req)
         return;
     }
     char allow[64];
-    route_allow(req->route.methods, allow);
+    api_route_allow(req->route.methods, allow);
     char text[120];
     snprintf(text, sizeof(text), "this path does not know the method; allowed: %s", allow);
     refuse_early(req, 405, "method_not_allowed", text);
@@ -244,7 +254,7 @@ static void step_route(struct http_req *req, const http_parser *parser)
         return;
     }
     const struct api_table *table = req->front->conf.table;
-    route_find(table, method_of(parser), url_part(req, &u, UF_PATH), &req->route);
+    api_route_find(table, method_of(parser), url_part(req, &u, UF_PATH), &req->route);
     if (req->route.op >= 0 && parser->method == HTTP_HEAD && table->ops[req->route.op].stream) {
         req->route.methods = 1U << API_GET;
         req->route.op = -1;

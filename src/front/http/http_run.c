@@ -76,11 +76,9 @@ void http_run_refuse(struct http_req *req, bool body_left)
     if (f->status == 503 || f->status == 507) {
         snprintf(f->header, sizeof(f->header), "Retry-After: 2\r\n");
     }
-    if (f->status >= 500) {
-        log_warn("http", "request failed", LOGS("op", req->api != NULL ? req->api->name : ""),
-                 LOGI("status", f->status), LOGS("error", f->detail), LOGS("request", req->id));
-    }
-    if (f->status == 500) { // the story is in the log; strangers get its number
+    if (f->status == 500) { // the story is for the log; strangers get its number
+        log_error("http", "request failed", LOGS("op", req->api != NULL ? req->api->name : ""),
+                  LOGS("error", f->detail), LOGS("request", req->id));
         snprintf(f->detail, sizeof(f->detail), "internal error; the log has it under request %s", req->id);
     }
     buf_clear(&req->out);

@@ -52,7 +52,7 @@ static bool route_matches(enum route r, struct slice topic, struct slice *ret_pa
     return memchr(ret_param->p, '/', ret_param->len) == NULL;
 }
 
-enum status route_find(struct slice topic, enum principal_kind who, enum route *ret, struct slice *ret_param,
+enum status topic_find(struct slice topic, enum principal_kind who, enum route *ret, struct slice *ret_param,
                        struct err *err)
 {
     for (unsigned r = 0; r < ROUTE__COUNT; r++) {

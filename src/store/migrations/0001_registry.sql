@@ -114,7 +114,7 @@ CREATE TABLE operator_token (
     row INTEGER PRIMARY KEY,
     tenant INTEGER NOT NULL REFERENCES tenant (row),
     name TEXT NOT NULL,
-    role INTEGER NOT NULL,           -- enum role
+    role TEXT NOT NULL,
     system INTEGER NOT NULL,         -- 1: the system owner
     hash BLOB NOT NULL UNIQUE,
     created_by TEXT NOT NULL,
