@@ -341,6 +341,11 @@ static enum status judge(const struct transfer *t, CURLcode rc, struct err *err)
         st = failures[i].code == rc ? failures[i].status : st;
     }
     const char *why = c->curl_error[0] != '\0' ? c->curl_error : curl_easy_strerror(rc);
+    long os_error = 0;
+    if (rc == CURLE_COULDNT_CONNECT && curl_easy_getinfo(c->curl, CURLINFO_OS_ERRNO, &os_error) == CURLE_OK &&
+        os_error != 0) {
+        why = strerror((int)os_error); // libcurl's own text keeps the reason to itself
+    }
     return err_set(err, st, "%s %s: %s", t->call->method, t->call->url, why);
 }
 

@@ -392,7 +392,7 @@ static void failures_are_told_apart(void **state)
     char gone[64];
     snprintf(gone, sizeof(gone), "http://127.0.0.1:%u/", port);
     call.url = gone;
-    expect_failure(c, &call, ST_IO, "refused");
+    expect_failure(c, &call, ST_IO, "Connection refused");
     http_client_free(c);
     http_client_free(NULL);
     struct err err = {0};
