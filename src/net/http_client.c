@@ -12,7 +12,7 @@
 #include "net/crypto.h"
 
 #define CONNECT_TIMEOUT_MS 10000
-#define REPLY_MAX_BYTES    (16 * 1024 * 1024)
+#define REPLY_MAX_BYTES    16777216
 #define HEADERS_MAX        64
 #define BEARER_MAX_BYTES   4096
 
@@ -308,7 +308,7 @@ static void unchain(struct curl_slist *headers, const struct curl_slist *bearer)
     if (bearer == NULL) {
         return;
     }
-    while (headers->next != bearer) {
+    while (headers->next != NULL && headers->next != bearer) {
         headers = headers->next;
     }
     headers->next = NULL;

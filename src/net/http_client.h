@@ -48,6 +48,7 @@ struct http_reply {
     bool stopped; // by on_data or go_on
 };
 
+// NULL: no memory, or a token that cannot be sent (ST_INVALID). Files are looked at when a call needs them.
 struct http_client *http_client_new(const struct http_client_conf *conf, struct err *err);
 void http_client_free(struct http_client *c); // NULL is allowed
 
