@@ -102,8 +102,17 @@ static size_t json_escape(struct slice s, uint32_t *ret_cp)
     return 12;
 }
 
-// From the opening quote to behind the closing one; fills str and escaped. False: broken.
-static bool json_string(struct json *j)
+// What is wrong where the scan of a string stopped.
+static const char *json_string_error(uint8_t c)
+{
+    return c == '\\'   ? "invalid escape in a string"
+           : c >= 0x80 ? "invalid UTF-8 in a string"
+                       : "control character in a string";
+}
+
+// From the opening quote to behind the closing one; fills str and escaped. False: broken. A key may not hold U+0000, which
+// would end it early wherever keys are C strings.
+static bool json_string(struct json *j, bool key)
 {
     const uint8_t *first = ++j->p;
     j->escaped = false;
@@ -119,12 +128,10 @@ static bool json_string(struct json *j)
             j->p++;
             return true;
         }
-        uint32_t cp;
+        uint32_t cp = 1;
         size_t n = *j->p == '\\' ? json_escape(rest, &cp) : *j->p >= 0x80 ? utf8_sequence(rest) : 0;
-        if (n == 0) {
-            json_fail(j, *j->p == '\\'   ? "invalid escape in a string"
-                         : *j->p >= 0x80 ? "invalid UTF-8 in a string"
-                                         : "control character in a string");
+        if (n == 0 || (key && cp == 0)) {
+            json_fail(j, n == 0 ? json_string_error(*j->p) : "\\u0000 in a key");
             return false;
         }
         j->escaped = j->escaped || *j->p == '\\';
@@ -321,7 +328,7 @@ static enum json_token json_value(struct json *j)
     case '[':
         return json_open(j, false);
     case '"':
-        return json_string(j) ? JT_STRING : JT_ERROR;
+        return json_string(j, false) ? JT_STRING : JT_ERROR;
     case 't':
         return json_literal(j, "true", 4, JT_TRUE);
     case 'f':
@@ -348,7 +355,7 @@ static enum json_token json_key(struct json *j)
     if (j->p == j->end || *j->p != '"') {
         return json_fail(j, "a key in double quotes expected");
     }
-    if (!json_string(j)) {
+    if (!json_string(j, true)) {
         return JT_ERROR;
     }
     json_blanks(j);

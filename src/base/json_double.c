@@ -63,7 +63,7 @@ static void json_digits_slow(double v, struct json_digits *out)
         for (; *p != 'e'; p++) {
             m = *p >= '0' && *p <= '9' ? m * 10 + (uint64_t)(*p - '0') : m;
         }
-        json_digits_of(out, m, atoi(p + 1) - (precision - 1));
+        json_digits_of(out, m, (int)strtol(p + 1, NULL, 10) - (precision - 1));
         if (json_decimal(out->d, (size_t)out->len, out->point - out->len) == v) {
             return;
         }

@@ -6,7 +6,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-enum cli_where { CLI_PATH, CLI_QUERY, CLI_BODY };
+enum cli_where { CLI_PATH, CLI_QUERY, CLI_BODY, CLI_WHOLE }; // CLI_WHOLE: the request itself, an object of any members
 enum cli_type {
     CLI_STRING,
     CLI_INTEGER,

@@ -51,6 +51,8 @@ class Verbs:
         request = op.request or {}
         for name, s in request.get("properties", {}).items():
             rows.append(self.flag(op, name, "BODY", schema_type(s), s, name in request.get("required", []), holds_strings(s)))
+        if op.free_body and "body" in op.cli.get("args", []):
+            rows.append(self.flag(op, "body", "WHOLE", "OBJECT", request, True, False))
         if not rows:
             return "NULL", 0
         self.out.append(f"static const struct cli_flag {op.ident}_flags[] = {{\n    " + ",\n    ".join(rows) + "};")

@@ -84,6 +84,11 @@ class Op:
         return self.request is not None or self.content is not None
 
     @property
+    def free_body(self):
+        """The request is an object of any members: the command line takes it whole."""
+        return self.request is not None and not self.request.get("properties")
+
+    @property
     def body_max(self):
         if not self.has_body:
             return 0
@@ -287,6 +292,8 @@ class Checker:
         if not re.fullmatch(r"[a-z][a-z-]*( [a-z][a-z-]*)*", op.cli.get("verb", "")):
             self.bad(op, "cli: verb must be lower-case words")
         known = {p.get("name") for p in op.params} | set((op.request or {}).get("properties", {}))
+        if op.free_body:
+            known.add("body")
         for a in op.cli.get("args", []):
             if a not in known:
                 self.bad(op, f"cli: argument {a!r} is neither a parameter nor a member of the request")

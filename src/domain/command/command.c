@@ -21,19 +21,6 @@
 
 enum { CURSOR_COMMANDS = 20 };
 
-bool command_id_parse(struct slice text, uint64_t *ret_id)
-{
-    uint64_t v = 0;
-    for (size_t i = 0; i < text.len; i++) {
-        if (text.p[i] < '0' || text.p[i] > '9' || i >= 19) {
-            return false;
-        }
-        v = v * 10 + (uint64_t)(text.p[i] - '0');
-    }
-    *ret_id = v;
-    return text.len > 0 && text.p[0] != '0' && v <= INT64_MAX;
-}
-
 static void id_text(uint64_t id, char dst[24])
 {
     (void)snprintf(dst, 24, "%" PRIu64, id);

@@ -43,3 +43,16 @@ bool command_next(enum command_state s, enum command_input in, enum command_stat
     *ret = steps[s][in];
     return true;
 }
+
+bool command_id_parse(struct slice text, uint64_t *ret_id)
+{
+    uint64_t v = 0;
+    for (size_t i = 0; i < text.len; i++) {
+        if (text.p[i] < '0' || text.p[i] > '9' || i >= 19) {
+            return false;
+        }
+        v = v * 10 + (uint64_t)(text.p[i] - '0');
+    }
+    *ret_id = v;
+    return text.len > 0 && text.p[0] != '0' && v <= INT64_MAX;
+}

@@ -8,6 +8,7 @@
 #include "core/when.h"
 #include "domain/presence/presence.h"
 #include "domain/telemetry/payload.h"
+#include "domain/telemetry/value.h"
 #include "proto/cbor.h"
 
 #define FREE_MAX       4          // batches kept for reuse
@@ -246,24 +247,6 @@ static void batch_undone(struct core *c, void *arg)
 
 // --- core thread: the operation ----------------------------------------------------------------------------------
 
-static void write_value(struct jw *w, const struct ts_value *v)
-{
-    switch (v->type) {
-    case TS_DOUBLE:
-        jw_double(w, v->f);
-        break;
-    case TS_INT:
-        jw_int(w, v->i);
-        break;
-    case TS_BOOL:
-        jw_bool(w, v->b);
-        break;
-    case TS_STRING:
-        jw_slice(w, v->s);
-        break;
-    }
-}
-
 static struct event *make_event(const struct batch *b, const struct link *link, const struct payload_group *g,
                                 int64_t ts_us)
 {
@@ -280,7 +263,7 @@ static struct event *make_event(const struct batch *b, const struct link *link, 
     for (uint32_t i = 0; i < g->len; i++) {
         const struct payload_point *p = &b->data.points[g->first + i];
         jw_key_slice(&w, p->metric);
-        write_value(&w, &p->value);
+        value_write(&w, &p->value);
     }
     jw_object_end(&w);
     jw_object_end(&w);

@@ -136,6 +136,7 @@ static void test_refuses(void **state)
          "not acceptable CBOR: an indefinite string holds something else than chunks of its kind"},
         {"7fc1ff", ST_MALFORMED, "byte 1",
          "not acceptable CBOR: an indefinite string holds something else than chunks of its kind"},
+        {"a1610001", ST_INVALID, "byte 1", "not acceptable CBOR: a map key may not hold U+0000"},
         {"a10102", ST_INVALID, "byte 1", "not acceptable CBOR: a map key must be text"},
         {"a1410102", ST_INVALID, "byte 1", "not acceptable CBOR: a map key must be text"},
         {"a18001", ST_INVALID, "byte 1", "not acceptable CBOR: a map key must be text"},
