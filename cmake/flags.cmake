@@ -2,6 +2,9 @@
 add_compile_options(-Wall -Wextra -Werror -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wpointer-arith -Wvla
                     -Wformat=2 -Wimplicit-fallthrough -fno-common -fstack-protector-strong -fstack-clash-protection
                     -fcf-protection=full -ftrivial-auto-var-init=zero -fno-strict-aliasing)
+if(CMAKE_C_COMPILER_ID STREQUAL "Clang" AND CMAKE_C_COMPILER_VERSION VERSION_LESS 16)
+  add_compile_options(-enable-trivial-auto-var-init-zero-knowing-it-will-be-removed-from-clang)
+endif()
 add_compile_definitions(_GNU_SOURCE)
 add_link_options(-Wl,-z,relro,-z,now,-z,noexecstack -Wl,--as-needed -pie)
 if(CMAKE_BUILD_TYPE STREQUAL "Release" OR CMAKE_BUILD_TYPE STREQUAL "RelWithDebInfo")

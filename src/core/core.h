@@ -52,6 +52,7 @@ struct tx {
     int64_t now_us; // wall clock at the start of the operation
     bool ro;
     struct op *op;
+    uint64_t operation; // names this operation in the audit record; 0 until something is audited
 };
 
 // Runs fn(arg) on the core thread after the batch is durable; when the operation or the commit fails, undo(arg) instead
@@ -65,6 +66,7 @@ bool tx_event(struct tx *tx, struct event *ev);
 enum core_slot {
     CORE_SLOT_PRESENCE,
     CORE_SLOT_TELEMETRY,
+    CORE_SLOT_REGISTRY,
     CORE_SLOT_IDENTITY,
     CORE_SLOT_COMMAND,
     CORE_SLOT_TWIN,

@@ -40,7 +40,8 @@ struct events_sub {
     void *arg;
     struct event *queue[SUB_QUEUE_MAX];
     size_t queue_len;
-    bool gapped;     // tell before the next delivery
+    bool gapped;
+    size_t gap_at;   // with gapped: tell before this element of the queue
     bool posted;     // a post is on its way
     bool delivering; // sub_arrived is above us on the stack
     bool dead;
@@ -188,18 +189,21 @@ static void sub_arrived(struct post *p)
     pthread_mutex_lock(&e->lock);
     s->posted = false;
     s->delivering = true;
-    bool dead = s->dead;
     bool gapped = s->gapped;
+    size_t gap_at = s->gap_at;
     size_t n = s->queue_len;
     memcpy(batch, s->queue, n * sizeof(batch[0]));
     s->queue_len = 0;
     s->gapped = false;
     pthread_mutex_unlock(&e->lock);
 
-    if (gapped && !dead) {
-        s->gap(s->arg);
-    }
-    for (size_t i = 0; i < n; i++) {
+    for (size_t i = 0; i <= n; i++) {
+        if (gapped && i == gap_at && !s->dead) {
+            s->gap(s->arg);
+        }
+        if (i == n) {
+            break;
+        }
         // A callback may have ended the subscription: dead is set on this very thread.
         if (!s->dead) {
             s->deliver(s->arg, batch[i]);
@@ -225,10 +229,18 @@ static void sub_wake(struct events_sub *s)
     }
 }
 
+static void sub_gap(struct events_sub *s)
+{
+    if (!s->gapped) {
+        s->gapped = true;
+        s->gap_at = s->queue_len;
+    }
+}
+
 static void sub_put(struct events_sub *s, struct event *ev)
 {
     if (s->queue_len == SUB_QUEUE_MAX) {
-        s->gapped = true;
+        sub_gap(s);
     } else {
         s->queue[s->queue_len++] = event_ref(ev);
     }
@@ -301,11 +313,11 @@ static void replay(struct events *e, struct events_sub *s, struct slice last_id,
 {
     uint64_t seq = 0;
     if (!parse_id(e, last_id, &seq) || !recorded) {
-        s->gapped = true;
+        sub_gap(s);
         seq = recorded ? seq : UINT64_MAX;
     }
     if (e->ring_len > 0 && e->ring[e->ring_head]->seq > seq + 1) {
-        s->gapped = true;
+        sub_gap(s);
     }
     for (size_t i = 0; i < e->ring_len && seq != UINT64_MAX && !s->gapped; i++) {
         struct event *ev = e->ring[(e->ring_head + i) % e->ring_cap];

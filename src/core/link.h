@@ -48,6 +48,8 @@ struct link {
     uint64_t session;  // presence session row id
     struct principal who;
     struct ts_device *ts;       // core thread only: ingest fast path
+    bool takes_desired;         // core thread only: subscribed to $muster/twin/desired, changes are pushed
+    bool takes_commands;        // core thread only: subscribed to its commands
     _Atomic uint32_t in_flight; // messages received and not yet counted as stored or refused
     // I/O thread; the front's: called with a message for a connection that still exists. Takes `d`.
     void (*deliver)(struct link *l, struct down *d);

@@ -15,7 +15,8 @@ struct metric {
     _Atomic int64_t value;
     struct metric *next; // private
 };
-void metric_register(struct metric *m); // once, at start; lives for ever
+// Once, at start; the metric lives for ever. A second registration of the same metric changes nothing.
+void metric_register(struct metric *m);
 static inline void metric_add(struct metric *m, int64_t n)
 {
     atomic_fetch_add_explicit(&m->value, n, memory_order_relaxed);
@@ -24,8 +25,12 @@ static inline void metric_set(struct metric *m, int64_t n)
 {
     atomic_store_explicit(&m->value, n, memory_order_relaxed);
 }
-// Called before each export to refresh gauges or to write metrics of other shapes (histograms) itself.
-void metric_collector(void (*fn)(void *arg, struct buf *out), void *arg);
-void metrics_write(struct buf *out); // any thread
+// Called before each export, on the exporting thread, to refresh gauges or to write metrics of other shapes (histograms)
+// itself; must not register anything. At most 32 collectors; false when there is no room.
+bool metric_collector(void (*fn)(void *arg, struct buf *out), void *arg);
+// After it returns, fn is not called any more: before arg is freed.
+void metric_collector_remove(void (*fn)(void *arg, struct buf *out), void *arg);
+// Appends the Prometheus text format: collectors first, then all metrics by name and labels. Any thread.
+void metrics_write(struct buf *out);
 
 #endif

@@ -5,7 +5,10 @@
 // one buffer per connection and leaves at the end of the loop turn in one write. Nothing here blocks, and a connection is
 // freed only in the loop's reaper after on_close: a front may call conn_close from any callback.
 //
-//   CONNECTING -> (TLS) HANDSHAKE -> OPEN -> CLOSING (output drains, bounded by 5 s) -> CLOSED
+//   (TLS) HANDSHAKE -> OPEN -> CLOSING (output drains, bounded by 5 s) -> CLOSED
+//
+// A connection that closes in order says so to the peer (TLS close_notify, FIN) and reads on, to nowhere, for at most 1 s
+// or 256 KiB until the peer has ended too: a reset would destroy what the peer has not read yet, an alert for instance.
 //
 // All calls on the connection's own loop thread, unless said otherwise.
 #ifndef NET_CONN_H
@@ -34,17 +37,26 @@ struct close_reason {
 };
 const char *close_cause_text(enum close_cause c); // "peer_closed", ...
 
+#define CONN_OUT_HIGH  65536
+#define CONN_OUT_LOW   16384
+#define CONN_ANSWER_MS 5000
+#define CONN_DRAIN_MS  5000
+#define CONN_LINGER_MS 1000
+
 struct conn_proto {
     const char *name; // "mqtt", "http": in logs and metrics
     // The connection is open (after the TLS handshake). Sets conn_set_user. Not ST_OK: closed at once, no further callback.
     enum status (*on_open)(struct conn *c, void *front);
     // Bytes have arrived. Returns how many of `in` were consumed. With 0 of a full in_max the connection overflows.
     size_t (*on_data)(struct conn *c, struct slice in);
-    // The output buffer fell below out_low after it had been over out_high (back-pressure released). May be NULL.
+    // The output fell below CONN_OUT_LOW after it had been over CONN_OUT_HIGH (back-pressure released). May be NULL.
     void (*on_drain)(struct conn *c);
-    // Last callback; user data is released here.
+    // The peer has ended its side; everything it sent was offered. True: the front still owes an answer and calls conn_close
+    // when it is written (after CONN_ANSWER_MS it is closed anyway). False, or NULL: closed once the output has drained.
+    bool (*on_eof)(struct conn *c);
+    // Last callback; user data is released here. Never called from inside another call on this connection.
     void (*on_close)(struct conn *c, const struct close_reason *why);
-    // A TLS handshake failed: for the connectivity record. May be NULL.
+    // A TLS handshake failed: for the connectivity record. Not for peers that left without a byte. May be NULL.
     void (*on_tls_failure)(void *front, struct loop *l, const char *peer_addr, const char *reason);
 };
 
@@ -62,27 +74,39 @@ struct listen_conf {
     uint32_t conns_max;          // open connections on this listener; further ones are refused at once
 };
 
-// Called before the loops run or from any thread while they do. On success the sockets listen.
+// Called before the loops run or from any thread while they do. On success the sockets listen. A port in use is an error, also
+// when its owner allows sharing.
 enum status listener_open(const struct listen_conf *conf, struct listener **ret, struct err *err);
 uint16_t listener_port(const struct listener *ln);
 void listener_set_tls(struct listener *ln,
                       struct tls_ctx *tls); // any thread; new connections use it (certificate reload)
 void listener_stop(struct listener *ln);    // any thread; stops accepting, open connections live on
-void listener_free(struct listener *ln);    // after the loops have ended
-// Accept failed for want of descriptors: accepting pauses 100 ms (no busy loop) and this counts up.
+void listener_free(struct listener *ln);    // after the loops have ended; NULL is allowed
+// Accept failed for want of descriptors or memory: accepting pauses 100 ms (no busy loop) and this counts up. Any thread.
 uint64_t listener_accept_failures(const struct listener *ln);
+struct listener_stats {
+    uint64_t open;     // connections now, in whatever state
+    uint64_t accepted; // ever
+    uint64_t refused;  // ever: conns_max reached or no memory
+    uint64_t accept_failures;
+    uint64_t tls_failures; // ever: handshakes that failed
+};
+void listener_stats(const struct listener *ln, struct listener_stats *out); // any thread
 
+// What the front keeps for this connection: set in on_open, given up in on_close.
 void conn_set_user(struct conn *c, void *user);
+// What conn_set_user set; NULL before.
 void *conn_user(const struct conn *c);
-struct loop *conn_loop(const struct conn *c);
-uint64_t conn_id(const struct conn *c);              // unique in this process, never 0
-struct conn *conn_find(struct loop *l, uint64_t id); // NULL when gone; for messages that come back from other threads
-const char *conn_peer_addr(const struct conn *c);    // "192.0.2.1:1234"
+struct loop *conn_loop(const struct conn *c); // the one loop all its callbacks run on
+uint64_t conn_id(const struct conn *c);       // unique in this process, never 0
+struct conn *conn_find(struct loop *l,
+                       uint64_t id); // NULL when gone or ended; for messages that come back from other threads
+const char *conn_peer_addr(const struct conn *c); // "192.0.2.1:1234"
 bool conn_peer_is_loopback(const struct conn *c);
 const struct tls_peer *conn_tls(const struct conn *c); // NULL on a plain connection
 void conn_authenticated(struct conn *c);               // lifts open_timeout and in_max_before_auth
 
-struct buf *conn_out(struct conn *c);              // append here, then call conn_flush_later
+struct buf *conn_out(struct conn *c); // append here, then call conn_flush_later; never NULL, takes nothing once closing
 void conn_flush_later(struct conn *c);             // written at the end of this turn
 bool conn_write(struct conn *c, struct slice s);   // both in one; false when the connection is closing or overflowed
 size_t conn_out_len(const struct conn *c);         // not yet taken by the kernel

@@ -12,13 +12,15 @@
 
 struct loop;
 
-struct loop *loop_new(const char *name, struct err *err); // name: thread name, at most 15 bytes, copied
+struct loop *loop_new(const char *name, struct err *err); // name: thread name, at most 15 bytes, copied; NULL: see err
 enum status loop_start(struct loop *l, struct err *err);  // starts the thread
 // Runs the loop on the calling thread instead of loop_start, until loop_stop.
 void loop_run(struct loop *l);
-void loop_stop(struct loop *l); // any thread; the loop closes its handles and ends
-void loop_join(struct loop *l);
-void loop_free(struct loop *l); // after loop_join
+// Any thread. The loop closes its listeners and connections (CLOSE_SHUTDOWN), runs what was posted until then, and ends.
+// What is posted later is never run.
+void loop_stop(struct loop *l);
+void loop_join(struct loop *l); // waits for the thread of loop_start; no effect when there is none
+void loop_free(struct loop *l); // after loop_join or loop_run; NULL is allowed; also for a loop that never ran
 bool loop_is_current(const struct loop *l);
 int64_t loop_now_ms(const struct loop *l); // monotonic, cached at the start of the turn; loop thread only
 
@@ -35,21 +37,28 @@ struct turn_hook {
     struct turn_hook *next;
     void (*fn)(struct turn_hook *h);
 };
+// Before the loop runs or on its thread. The hook must live as long as the loop.
 void loop_on_turn_end(struct loop *l, struct turn_hook *h);
 
-// One-shot or repeating timer; lives in the caller's memory. All calls on the loop's thread.
+// One-shot or repeating timer; lives in the caller's memory. All calls on the loop's thread. Starting allocates nothing and
+// cannot fail; pushing an armed timer further into the future (keep-alive) costs a few stores.
 struct timer {
-    void (*fn)(struct timer *t);
+    void (*fn)(struct timer *t); // may restart, stop or free the timer
     struct loop *loop;
-    int64_t due_ms;
-    uint32_t repeat_ms;
-    uint32_t heap_index; // 0: not armed
+    int64_t due_ms;     // on the loop's clock
+    uint32_t repeat_ms; // 0: once
+    bool armed;
+    // The rest is private to timer.c: place in the loop's heap.
+    int64_t key_ms; // at most due_ms: where the heap holds it
+    uint64_t seq;   // equal keys fire in order of their start
+    struct timer *child, *next, *prev;
 };
 void timer_init(struct timer *t, struct loop *l, void (*fn)(struct timer *t));
 void timer_start(struct timer *t, uint32_t delay_ms, uint32_t repeat_ms); // restarts when armed; repeat 0: once
 void timer_stop(struct timer *t); // no effect when not armed; the memory may go after it
 
-// SIGTERM/SIGINT/SIGHUP on this loop.
-void loop_on_signal(struct loop *l, int signum, void (*fn)(void *arg, int signum), void *arg);
+// SIGTERM/SIGINT/SIGHUP on this loop, at most LOOP_SIGNALS_MAX. Before the loop runs or on its thread.
+#define LOOP_SIGNALS_MAX 8
+enum status loop_on_signal(struct loop *l, int signum, void (*fn)(void *arg, int signum), void *arg, struct err *err);
 
 #endif

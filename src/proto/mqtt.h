@@ -120,8 +120,9 @@ struct mqtt_props {
     struct slice content_type, response_topic, correlation, assigned_id, auth_method, auth_data, response_info,
         server_ref, reason_string;
     unsigned user_count;
-    struct slice
-        raw; // all property bytes: for mqtt_props_next when decoding; appended unchanged (user properties) when encoding
+    // All property bytes. Decoding: what mqtt_props_next_* walk. Encoding: the user properties and subscription identifiers
+    // in it are written (others come from the fields above); {NULL, 0} when there are none. sub_id is the first one.
+    struct slice raw;
 };
 // Next user property in raw; start with *pos = 0. False at the end.
 bool mqtt_props_next_user(const struct mqtt_props *p, size_t *pos, struct slice *ret_key, struct slice *ret_value);
@@ -203,10 +204,14 @@ struct mqtt_error {
 }; // text: static, names the violated rule, for reason strings and logs
 // Decodes the first packet of `in`. MQTT_DONE: *ret_used bytes were taken. MQTT_MORE: incomplete, *ret_need (may be NULL) is the
 // total length when already known, else 0. MQTT_BAD: *err says why; a packet over limits->packet_max is bad as soon as its
-// header is read. `v` is the connection's version (ignored for CONNECT).
+// header is read. `v` is the connection's version (ignored for CONNECT). With MQTT_BAD and MQTT_MORE, ret->type is what the
+// first byte said (0 without one). With MQTT_BAD of a CONNECT, u.connect.version is the version to answer in: 0 when the
+// protocol level was not reached, MQTT_V5 for levels above 5. A repeated subscription identifier in a PUBLISH is not an
+// error: servers send them.
 enum mqtt_result mqtt_decode(struct slice in, enum mqtt_version v, const struct mqtt_limits *limits,
                              struct mqtt_packet *ret, size_t *ret_used, size_t *ret_need, struct mqtt_error *err);
-// Encodes one packet. False when it does not fit the buf or the protocol.
+// Encodes one packet in the form of version `v` (3.1.1 drops properties and reason codes). False when it does not fit the buf
+// (which is then marked failed) or the protocol (a string over 65,535 bytes, packet id 0, ...); nothing was written then.
 bool mqtt_encode(struct buf *out, enum mqtt_version v, const struct mqtt_packet *p);
 // The two of the hot path, without building a struct.
 bool mqtt_encode_puback(struct buf *out, enum mqtt_version v, uint16_t packet_id, uint8_t reason,
@@ -216,7 +221,7 @@ bool mqtt_filter_put(struct buf *filters, bool unsubscribe, const struct mqtt_fi
 
 bool mqtt_topic_valid(struct slice topic, const struct mqtt_limits *l);   // a topic name: no wildcards (4.7)
 bool mqtt_filter_valid(struct slice filter, const struct mqtt_limits *l); // a topic filter, $share included
-bool mqtt_topic_matches(struct slice filter,
-                        struct slice topic); // 4.7; topics starting with $ match no leading wildcard
+// 4.7; topics starting with $ match no leading wildcard. Both valid; of a shared subscription the part behind its name.
+bool mqtt_topic_matches(struct slice filter, struct slice topic);
 
 #endif

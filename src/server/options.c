@@ -4,68 +4,159 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "domain/identity/identity.h"
 #include "front/http/http_front.h"
 #include "front/mqtt/mqtt_front.h"
 
 static const struct conf_key server_keys[] = {
-    {.name = "server.data", .flag = "data", .type = CONF_STRING, .dflt = "/var/lib/muster",
+    {.name = "server.data",
+     .flag = "data",
+     .type = CONF_STRING,
+     .dflt = "/var/lib/muster",
      .help = "Data directory: CA, keys, tokens, state and telemetry. Made with mode 0700 when it is not there."},
-    {.name = "server.names", .flag = "name", .type = CONF_LIST, .dflt = "",
-     .help = "Further host names and addresses for the server certificate; localhost and this host's own are always in it."},
-    {.name = "server.io_threads", .flag = "io-threads", .type = CONF_INT, .dflt = "0", .min = 0, .max = 256,
+    {.name = "server.names",
+     .flag = "name",
+     .type = CONF_LIST,
+     .dflt = "",
+     .help = "Further host names and addresses for the server certificate; localhost and this host's own are always in "
+             "it."},
+    {.name = "server.io_threads",
+     .flag = "io-threads",
+     .type = CONF_INT,
+     .dflt = "0",
+     .min = 0,
+     .max = 256,
      .help = "Threads that own connections; 0 takes one per processor."},
-    {.name = "server.reader_threads", .type = CONF_INT, .dflt = "2", .min = 1, .max = 16,
+    {.name = "server.reader_threads",
+     .type = CONF_INT,
+     .dflt = "2",
+     .min = 1,
+     .max = 16,
      .help = "Threads that answer queries from snapshots of the store."},
-    {.name = "server.drain", .type = CONF_DURATION, .dflt = "3s", .min = 0, .max = 60000000,
+    {.name = "server.drain",
+     .type = CONF_DURATION,
+     .dflt = "3s",
+     .min = 0,
+     .max = 60000000,
      .help = "How long SIGTERM waits for connections to end before it closes them."},
     {.name = "listen.mqtts", .flag = "mqtts", .type = CONF_ADDR, .dflt = ":8883", .help = "MQTT over TLS."},
-    {.name = "listen.https", .flag = "https", .type = CONF_ADDR, .dflt = ":8443", .help = "Operator API and enrolment over TLS."},
-    {.name = "listen.mqtt", .flag = "mqtt", .type = CONF_ADDR, .dflt = "off",
+    {.name = "listen.https",
+     .flag = "https",
+     .type = CONF_ADDR,
+     .dflt = ":8443",
+     .help = "Operator API and enrolment over TLS."},
+    {.name = "listen.mqtt",
+     .flag = "mqtt",
+     .type = CONF_ADDR,
+     .dflt = "off",
      .help = "MQTT without TLS: for a trusted network or loopback only, credentials travel in the clear."},
-    {.name = "listen.http", .flag = "http", .type = CONF_ADDR, .dflt = "off",
+    {.name = "listen.http",
+     .flag = "http",
+     .type = CONF_ADDR,
+     .dflt = "off",
      .help = "Operator API without TLS: for loopback only, tokens travel in the clear."},
-    {.name = "tls.min_version", .type = CONF_ENUM, .dflt = "1.2", .choices = "1.2 1.3", .reload = true,
+    {.name = "tls.min_version",
+     .type = CONF_ENUM,
+     .dflt = "1.2",
+     .choices = "1.2 1.3",
+     .reload = true,
      .help = "Oldest TLS version that is accepted."},
-    {.name = "log.level", .flag = "log-level", .type = CONF_ENUM, .dflt = "info", .choices = "debug info warn error", .reload = true,
+    {.name = "log.level",
+     .flag = "log-level",
+     .type = CONF_ENUM,
+     .dflt = "info",
+     .choices = "debug info warn error",
+     .reload = true,
      .help = "Lines below this level are not written."},
-    {.name = "log.format", .flag = "log-format", .type = CONF_ENUM, .dflt = "logfmt", .choices = "logfmt json",
+    {.name = "log.format",
+     .flag = "log-format",
+     .type = CONF_ENUM,
+     .dflt = "logfmt",
+     .choices = "logfmt json",
      .help = "Form of the log lines on standard error."},
 };
 
 static const struct conf_key storage_keys[] = {
-    {.name = "telemetry.retention", .type = CONF_DURATION, .dflt = "365d", .min = 0, .max = INT64_MAX,
+    {.name = "telemetry.retention",
+     .type = CONF_DURATION,
+     .dflt = "365d",
+     .min = 0,
+     .max = INT64_MAX,
      .help = "How long telemetry is kept where no rule of a tenant says otherwise; 0d keeps it for ever."},
-    {.name = "telemetry.segment_size", .type = CONF_SIZE, .dflt = "64MiB", .min = 65536, .max = 4LL << 30,
-     .help = "The log is turned into chunks when it has grown by this much; more means fewer, larger chunks and a longer start after a crash."},
-    {.name = "telemetry.flush_after", .type = CONF_DURATION, .dflt = "10m", .min = 1000000, .max = 86400LL * 1000000,
+    {.name = "telemetry.segment_size",
+     .type = CONF_SIZE,
+     .dflt = "64MiB",
+     .min = 65536,
+     .max = 4LL << 30,
+     .help = "The log is turned into chunks when it has grown by this much; more means fewer, larger chunks and a "
+             "longer start after a crash."},
+    {.name = "telemetry.flush_after",
+     .type = CONF_DURATION,
+     .dflt = "10m",
+     .min = 1000000,
+     .max = 86400LL * 1000000,
      .help = "The log is turned into chunks at the latest after this time."},
-    {.name = "telemetry.series_per_device", .type = CONF_INT, .dflt = "1000", .min = 1, .max = 100000,
+    {.name = "telemetry.series_per_device",
+     .type = CONF_INT,
+     .dflt = "1000",
+     .min = 1,
+     .max = 100000,
      .help = "Most metrics of one device; a further one is refused and counted."},
-    {.name = "telemetry.metrics_per_tenant", .type = CONF_INT, .dflt = "10000", .min = 1, .max = 10000000,
+    {.name = "telemetry.metrics_per_tenant",
+     .type = CONF_INT,
+     .dflt = "10000",
+     .min = 1,
+     .max = 10000000,
      .help = "Most distinct metric names of one tenant."},
-    {.name = "telemetry.head_memory", .type = CONF_SIZE, .dflt = "512MiB", .min = 1 << 20, .max = 1LL << 40,
+    {.name = "telemetry.head_memory",
+     .type = CONF_SIZE,
+     .dflt = "512MiB",
+     .min = 1 << 20,
+     .max = 1LL << 40,
      .help = "Memory for compressed points that are not yet in chunks; over it they are flushed early."},
-    {.name = "core.batch_operations", .type = CONF_INT, .dflt = "4096", .min = 1, .max = 65536,
+    {.name = "core.batch_operations",
+     .type = CONF_INT,
+     .dflt = "4096",
+     .min = 1,
+     .max = 65536,
      .help = "Most operations that share one commit."},
-    {.name = "core.batch_time", .type = CONF_DURATION, .dflt = "5ms", .min = 100, .max = 1000000,
+    {.name = "core.batch_time",
+     .type = CONF_DURATION,
+     .dflt = "5ms",
+     .min = 100,
+     .max = 1000000,
      .help = "Most work that shares one commit."},
-    {.name = "core.queue", .type = CONF_INT, .dflt = "100000", .min = 100, .max = 10000000,
+    {.name = "core.queue",
+     .type = CONF_INT,
+     .dflt = "100000",
+     .min = 100,
+     .max = 10000000,
      .help = "Operations that may wait for the core; further ones are answered busy."},
 };
 
-const struct conf_module server_modules[] = {
-    {"Server", server_keys, sizeof(server_keys) / sizeof(server_keys[0])},
-    {"Storage", storage_keys, sizeof(storage_keys) / sizeof(storage_keys[0])},
-    {"MQTT", mqtt_conf, MQTT_CONF_LEN},
-    {"HTTP", http_conf, HTTP_CONF_LEN},
-};
-const size_t server_modules_len = sizeof(server_modules) / sizeof(server_modules[0]);
+size_t server_modules(struct conf_module out[SERVER_MODULES_MAX])
+{
+    const struct conf_module all[] = {
+        {"Server", server_keys, sizeof(server_keys) / sizeof(server_keys[0])},
+        {"Storage", storage_keys, sizeof(storage_keys) / sizeof(storage_keys[0])},
+        {"MQTT", mqtt_conf, MQTT_CONF_LEN},
+        http_conf_module,
+        identity_conf_module,
+    };
+    size_t n = sizeof(all) / sizeof(all[0]);
+    for (size_t i = 0; i < n; i++) {
+        out[i] = all[i];
+    }
+    return n;
+}
 
 static const struct conf_key *find_key(const char *name, size_t len)
 {
-    for (size_t m = 0; m < server_modules_len; m++) {
-        for (size_t i = 0; i < server_modules[m].len; i++) {
-            const struct conf_key *k = &server_modules[m].keys[i];
+    struct conf_module mods[SERVER_MODULES_MAX];
+    size_t mods_len = server_modules(mods);
+    for (size_t m = 0; m < mods_len; m++) {
+        for (size_t i = 0; i < mods[m].len; i++) {
+            const struct conf_key *k = &mods[m].keys[i];
             if ((k->flag != NULL && strlen(k->flag) == len && strncmp(k->flag, name, len) == 0) ||
                 (strlen(k->name) == len && strncmp(k->name, name, len) == 0)) {
                 return k;
@@ -133,6 +224,9 @@ bool options_parse(struct options *o, int argc, char **argv, struct buf *problem
     while (i < argc) {
         if (strcmp(argv[i], "--help") == 0 || strcmp(argv[i], "-h") == 0) {
             o->help = true;
+            i++;
+        } else if (strcmp(argv[i], "--reference") == 0) {
+            o->reference = true;
             i++;
         } else if (strcmp(argv[i], "--check-config") == 0) {
             o->check_only = true;

@@ -27,10 +27,25 @@ static void print_help(void)
     struct buf text = buf_heap(256u << 10);
     buf_str(&text, "Usage: muster serve --data DIR [options]\n\n"
                    "Runs the device cloud: MQTT for devices, HTTPS for operators, everything stored in DIR.\n"
-                   "Options come from the command line, MUSTER_* in the environment, the file given by --config, in this order.\n\n"
+                   "Options come from the command line, MUSTER_* in the environment, the file given by --config, in "
+                   "this order.\n\n"
                    "  --config FILE     configuration file (YAML)\n"
-                   "  --check-config    print every problem of the configuration and stop\n\n");
-    conf_write_help(server_modules, server_modules_len, &text);
+                   "  --check-config    print every problem of the configuration and stop\n"
+                   "  --reference       print docs/configuration.md and stop\n\n");
+    struct conf_module mods[SERVER_MODULES_MAX];
+    size_t mods_len = server_modules(mods);
+    conf_write_help(mods, mods_len, &text);
+    fwrite(text.p, 1, text.len, stdout);
+    buf_release(&text);
+}
+
+// The Markdown page docs/configuration.md.
+static void print_reference(void)
+{
+    struct buf text = buf_heap(256u << 10);
+    struct conf_module mods[SERVER_MODULES_MAX];
+    size_t mods_len = server_modules(mods);
+    conf_write_reference(mods, mods_len, &text);
     fwrite(text.p, 1, text.len, stdout);
     buf_release(&text);
 }
@@ -38,7 +53,9 @@ static void print_help(void)
 static bool load_conf(struct process *p, struct conf **ret)
 {
     struct buf problems = buf_heap(PROBLEMS_MAX);
-    enum status s = conf_load(server_modules, server_modules_len, p->options.config_file, p->options.overrides, ret, &problems);
+    struct conf_module mods[SERVER_MODULES_MAX];
+    size_t mods_len = server_modules(mods);
+    enum status s = conf_load(mods, mods_len, p->options.config_file, p->options.overrides, ret, &problems);
     if (s != ST_OK) {
         fprintf(stderr, "muster serve: the configuration has problems:\n" SLICE_FMT, SLICE_ARG(buf_view(&problems)));
     }
@@ -103,9 +120,14 @@ static int run(struct process *p)
         fprintf(stderr, "muster serve: %s%s%s\n", err.where, err.where[0] != '\0' ? ": " : "", err.text);
         return 1;
     }
-    loop_on_signal(p->loop, SIGTERM, on_signal, p);
-    loop_on_signal(p->loop, SIGINT, on_signal, p);
-    loop_on_signal(p->loop, SIGHUP, on_signal, p);
+    static const int signals[] = {SIGTERM, SIGINT, SIGHUP};
+    for (size_t i = 0; i < sizeof(signals) / sizeof(signals[0]); i++) {
+        if (loop_on_signal(p->loop, signals[i], on_signal, p, &err) != ST_OK) {
+            fprintf(stderr, "muster serve: %s\n", err.text);
+            server_stop(p->server);
+            return 1;
+        }
+    }
     announce(p);
     loop_run(p->loop);
     server_stop(p->server);
@@ -116,7 +138,7 @@ static int run(struct process *p)
 int serve_main(int argc, char **argv)
 {
     umask(077);
-    signal(SIGPIPE, SIG_IGN);
+    (void)signal(SIGPIPE, SIG_IGN);
     struct process p = {0};
     struct buf problems = buf_heap(PROBLEMS_MAX);
     int rc = 2;
@@ -125,8 +147,12 @@ int serve_main(int argc, char **argv)
     } else if (p.options.help) {
         print_help();
         rc = 0;
+    } else if (p.options.reference) {
+        print_reference();
+        rc = 0;
     } else if (load_conf(&p, &p.conf)) {
-        log_setup((enum log_level)conf_int(p.conf, "log.level"), (enum log_format)conf_int(p.conf, "log.format"), STDERR_FILENO);
+        log_setup((enum log_level)conf_int(p.conf, "log.level"), (enum log_format)conf_int(p.conf, "log.format"),
+                  STDERR_FILENO);
         if (p.options.check_only) {
             puts("configuration is valid");
             rc = 0;

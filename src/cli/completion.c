@@ -1,0 +1,65 @@
+// Completion scripts: words of the verbs and their options, written from the same tables as the verbs themselves.
+#include <stdio.h>
+#include <string.h>
+
+#include "cli/verb.h"
+
+static void print_words(void)
+{
+    for (size_t i = 0; i < cli_verbs_len + hand_verbs_len; i++) {
+        const char *words = i < cli_verbs_len ? cli_verbs[i].words : hand_verbs[i - cli_verbs_len].words;
+        printf("        \"%s\") opts=\"", words);
+        for (size_t k = 0; i < cli_verbs_len && k < cli_verbs[i].flags_len; k++) {
+            printf("--");
+            for (const char *p = cli_verbs[i].flags[k].name; *p != '\0'; p++) {
+                putchar(*p == '_' ? '-' : *p);
+            }
+            putchar(' ');
+        }
+        printf("--json --help\" ;;\n");
+    }
+}
+
+static void print_bash(void)
+{
+    puts("# bash completion for muster; load with: source <(muster completion bash)\n"
+         "_muster() {\n"
+         "    local cur=${COMP_WORDS[COMP_CWORD]} verb opts=\"\" words=\"\" i\n"
+         "    for ((i = 1; i < COMP_CWORD; i++)); do\n"
+         "        [[ ${COMP_WORDS[i]} == -* ]] || verb=\"${verb:+$verb }${COMP_WORDS[i]}\"\n"
+         "    done\n"
+         "    local one=${verb%% *} two\n"
+         "    two=$(printf '%s' \"$verb\" | cut -d' ' -f1-2)\n"
+         "    for try in \"$two\" \"$one\"; do\n"
+         "      if [[ -z $opts ]]; then case \"$try\" in");
+    print_words();
+    puts("      esac; fi\n    done");
+    printf("    local all=\"serve help");
+    for (size_t i = 0; i < cli_verbs_len + hand_verbs_len; i++) {
+        const char *words = i < cli_verbs_len ? cli_verbs[i].words : hand_verbs[i - cli_verbs_len].words;
+        printf("\n%s", words);
+    }
+    puts("\"\n"
+         "    if [[ $cur == -* ]]; then words=$opts\n"
+         "    elif [[ -z $verb ]]; then words=$(printf '%s\\n' \"$all\" | cut -d' ' -f1 | sort -u)\n"
+         "    else words=$(printf '%s\\n' \"$all\" | grep \"^$one \" | cut -d' ' -f2); fi\n"
+         "    COMPREPLY=($(compgen -W \"$words\" -- \"$cur\"))\n"
+         "}\n"
+         "complete -o default -F _muster muster");
+}
+
+int verb_completion(struct cli *cli, int argc, char **argv)
+{
+    (void)cli;
+    if (argc == 1 && strcmp(argv[0], "bash") == 0) {
+        print_bash();
+        return CLI_OK;
+    }
+    if (argc == 1 && strcmp(argv[0], "zsh") == 0) {
+        puts("autoload -U +X bashcompinit && bashcompinit");
+        print_bash();
+        return CLI_OK;
+    }
+    cli_say("completion: which shell? bash or zsh");
+    return CLI_USAGE;
+}

@@ -1,0 +1,206 @@
+#include "cli/print.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <unistd.h>
+
+#include "base/buf.h"
+#include "base/json.h"
+
+#define CELL_MAX     4096
+#define COLUMNS_MAX  16
+#define RECORD_DEPTH 8
+
+int print_terminal_width(void)
+{
+    struct winsize w;
+    const char *columns = getenv("COLUMNS");
+    if (columns != NULL && atoi(columns) >= 20) {
+        return atoi(columns);
+    }
+    if (isatty(STDOUT_FILENO) && ioctl(STDOUT_FILENO, TIOCGWINSZ, &w) == 0 && w.ws_col >= 20) {
+        return w.ws_col;
+    }
+    return isatty(STDOUT_FILENO) ? 80 : 100000;
+}
+
+// The value at a dotted path, also when a key itself has dots.
+static const json_t *at_path(const json_t *item, const char *path)
+{
+    while (item != NULL && *path != '\0') {
+        const json_t *whole = json_object_get(item, path);
+        if (whole != NULL) {
+            return whole;
+        }
+        size_t n = strcspn(path, ".");
+        item = json_object_getn(item, path, n);
+        path += n + (path[n] == '.');
+    }
+    return item;
+}
+
+static size_t display_width(const char *s)
+{
+    size_t n = 0;
+    for (; *s != '\0'; s++) {
+        n += ((unsigned char)*s & 0xc0) != 0x80;
+    }
+    return n;
+}
+
+// One line, no control characters: what a device sent must not steer the terminal.
+static void clean(struct buf *b)
+{
+    for (size_t i = 0; i < b->len; i++) {
+        if (b->p[i] < 32 || b->p[i] == 127) {
+            b->p[i] = ' ';
+        }
+    }
+}
+
+// Caller frees.
+static char *cell_text(const json_t *v)
+{
+    struct buf b = buf_heap(CELL_MAX);
+    if (v == NULL || json_is_null(v)) {
+        buf_str(&b, "-");
+    } else if (json_is_string(v)) {
+        buf_put(&b, json_string_value(v), json_string_length(v) < CELL_MAX - 1 ? json_string_length(v) : CELL_MAX - 1);
+    } else if (json_is_object(v)) {
+        const char *key;
+        json_t *val;
+        json_object_foreach((json_t *)v, key, val)
+        {
+            char *text =
+                json_is_string(val) ? strdup(json_string_value(val)) : json_dumps(val, JSON_ENCODE_ANY | JSON_COMPACT);
+            buf_printf(&b, "%s%s=%s", b.len > 0 ? " " : "", key, text != NULL ? text : "");
+            free(text);
+        }
+    } else {
+        char *text = json_dumps(v, JSON_ENCODE_ANY | JSON_COMPACT | JSON_REAL_PRECISION(12));
+        buf_str(&b, text != NULL ? text : "?");
+        free(text);
+    }
+    clean(&b);
+    char *out = strndup(b.p != NULL ? (const char *)b.p : "", b.len);
+    buf_release(&b);
+    return out != NULL ? out : strdup("?");
+}
+
+static const char *column_title(const char *path)
+{
+    const char *dot = strrchr(path, '.');
+    return dot != NULL ? dot + 1 : path;
+}
+
+static void print_cell(const char *text, size_t width, bool last)
+{
+    size_t have = display_width(text);
+    size_t bytes = strlen(text);
+    if (have > width) { // cut at a character
+        size_t n = 0;
+        bytes = 0;
+        while (n + 1 < width && text[bytes] != '\0') {
+            bytes++;
+            while (((unsigned char)text[bytes] & 0xc0) == 0x80) {
+                bytes++;
+            }
+            n++;
+        }
+        printf("%.*s~", (int)bytes, text);
+        have = width;
+    } else {
+        printf("%s", text);
+    }
+    printf("%*s", last ? 0 : (int)(width - have + 2), "");
+}
+
+// Takes from the widest column until the line fits.
+static void fit(size_t *width, size_t n, size_t total)
+{
+    for (;;) {
+        size_t sum = 0, widest = 0;
+        for (size_t i = 0; i < n; i++) {
+            sum += width[i] + (i + 1 < n ? 2 : 0);
+            widest = width[i] > width[widest] ? i : widest;
+        }
+        if (sum <= total || width[widest] <= 4) {
+            return;
+        }
+        size_t over = sum - total;
+        width[widest] = width[widest] > over + 4 ? width[widest] - (over < 4 ? over : over / 2 + 1) : 4;
+    }
+}
+
+void print_table(const json_t *items, const char *const *columns)
+{
+    size_t rows = json_array_size(items), n = 0;
+    while (n < COLUMNS_MAX && columns[n] != NULL) {
+        n++;
+    }
+    char **cells = calloc(rows * n + 1, sizeof(char *));
+    if (cells == NULL) {
+        return;
+    }
+    size_t width[COLUMNS_MAX] = {0};
+    for (size_t c = 0; c < n; c++) {
+        width[c] = strlen(column_title(columns[c]));
+        for (size_t r = 0; r < rows; r++) {
+            cells[r * n + c] = cell_text(at_path(json_array_get(items, r), columns[c]));
+            size_t w = display_width(cells[r * n + c]);
+            width[c] = w > width[c] ? w : width[c];
+        }
+    }
+    fit(width, n, (size_t)print_terminal_width());
+    for (size_t c = 0; c < n; c++) {
+        print_cell(column_title(columns[c]), width[c], c + 1 == n);
+    }
+    printf("\n");
+    for (size_t r = 0; r < rows; r++) {
+        for (size_t c = 0; c < n; c++) {
+            print_cell(cells[r * n + c], width[c], c + 1 == n);
+            free(cells[r * n + c]);
+        }
+        printf("\n");
+    }
+    free(cells);
+}
+
+struct level {
+    json_t *object;
+    void *iter;
+    size_t prefix_len;
+};
+
+void print_record(const json_t *object)
+{
+    struct level stack[RECORD_DEPTH];
+    char prefix[1024] = "";
+    int depth = 0;
+    stack[0] = (struct level){(json_t *)object, json_object_iter((json_t *)object), 0};
+    while (depth >= 0) {
+        struct level *l = &stack[depth];
+        if (l->iter == NULL) {
+            depth--;
+            continue;
+        }
+        const char *key = json_object_iter_key(l->iter);
+        json_t *val = json_object_iter_value(l->iter);
+        l->iter = json_object_iter_next(l->object, l->iter);
+        prefix[l->prefix_len] = '\0';
+        char name[1200];
+        snprintf(name, sizeof(name), "%s%s", prefix, key);
+        if (json_is_object(val) && json_object_size(val) > 0 && depth + 1 < RECORD_DEPTH &&
+            strlen(name) + 2 < sizeof(prefix)) {
+            snprintf(prefix, sizeof(prefix), "%.1000s.", name);
+            stack[depth + 1] = (struct level){val, json_object_iter(val), strlen(prefix)};
+            depth++;
+            continue;
+        }
+        char *text = cell_text(val);
+        printf("%-24s %s\n", name, text);
+        free(text);
+    }
+}

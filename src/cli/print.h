@@ -1,0 +1,13 @@
+// Replies for people: tables that fit the terminal, key and value lines.
+#ifndef CLI_PRINT_H
+#define CLI_PRINT_H
+
+#include <jansson.h>
+
+// Rows of `items` with these columns (paths into an item, "twin.version"); cells are cut so that a line fits the terminal.
+void print_table(const json_t *items, const char *const *columns);
+// "id      d1" lines; nested objects as dotted keys. Iterative, bounded depth.
+void print_record(const json_t *object);
+int print_terminal_width(void);
+
+#endif

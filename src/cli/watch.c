@@ -1,0 +1,243 @@
+// Verbs that follow the server's event stream: events, telemetry watch, twin watch; and the export of one metric.
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/clock.h"
+#include "cli/verb.h"
+
+#define PATH_MAX_BYTES 2048
+#define EXPORT_PAGE    10000
+
+struct watch {
+    const struct cli *cli;
+    void (*print)(const struct watch *w, const json_t *event);
+};
+
+// "12:30:05.123" of an event's "ts" (epoch milliseconds) or "time".
+static void print_time(const json_t *event)
+{
+    char iso[CLOCK_RFC3339_MAX];
+    double ms = json_number_value(json_object_get(event, "ts"));
+    clock_rfc3339(ms > 0 ? (int64_t)(ms * 1000) : clock_wall_us(), iso);
+    printf("%.12s  ", iso + 11);
+}
+
+static void print_pairs(const json_t *object)
+{
+    const char *key;
+    json_t *val;
+    json_object_foreach((json_t *)object, key, val)
+    {
+        char *text = json_dumps(val, JSON_ENCODE_ANY | JSON_COMPACT | JSON_REAL_PRECISION(10));
+        printf(" %s=%s", key, text != NULL ? text : "?");
+        free(text);
+    }
+    printf("\n");
+}
+
+static void print_telemetry(const struct watch *w, const json_t *event)
+{
+    (void)w;
+    print_time(event);
+    printf("%-20s", json_string_value(json_object_get(event, "device")));
+    print_pairs(json_object_get(event, "values"));
+}
+
+static void print_twin(const struct watch *w, const json_t *event)
+{
+    (void)w;
+    char *patch = json_dumps(json_object_get(event, "patch"), JSON_ENCODE_ANY | JSON_COMPACT);
+    print_time(event);
+    printf("%-20s %-8s v%lld %s\n", json_string_value(json_object_get(event, "device")),
+           json_string_value(json_object_get(event, "section")),
+           (long long)json_integer_value(json_object_get(event, "version")), patch != NULL ? patch : "");
+    free(patch);
+}
+
+static bool on_event(void *arg, struct slice event, struct slice data)
+{
+    const struct watch *w = arg;
+    if (slice_eq_str(event, "gap")) {
+        cli_say("some events were missed");
+        return true;
+    }
+    if (w->cli->json || w->print == NULL) {
+        printf("{\"type\":\"" SLICE_FMT "\",\"data\":" SLICE_FMT "}\n", SLICE_ARG(event), SLICE_ARG(data));
+    } else {
+        json_t *doc = json_loadb((const char *)data.p, data.len, 0, NULL);
+        if (doc != NULL) {
+            w->print(w, doc);
+            json_decref(doc);
+        }
+    }
+    fflush(stdout);
+    return ferror(stdout) == 0;
+}
+
+static int follow(struct cli *cli, const char *types, const char *device,
+                  void (*print)(const struct watch *, const json_t *))
+{
+    struct client *c = cli_client(cli);
+    if (c == NULL) {
+        return CLI_USAGE;
+    }
+    struct buf path = buf_heap(PATH_MAX_BYTES);
+    buf_str(&path, "/api/v1/events?");
+    if (types != NULL) {
+        buf_str(&path, "types=");
+        cli_encode(&path, types);
+    }
+    if (device != NULL) {
+        buf_str(&path, types != NULL ? "&device=" : "device=");
+        cli_encode(&path, device);
+    }
+    buf_u8(&path, 0);
+    struct watch w = {cli, print};
+    struct err err = {.code = ST_OK};
+    enum status s = path.failed ? err_set(&err, ST_TOO_LARGE, "the arguments are too long")
+                                : client_events(c, (const char *)path.p, on_event, &w, &err);
+    buf_release(&path);
+    if (s != ST_OK) {
+        cli_say("%s", err.text);
+        return s == ST_IO ? CLI_UNREACHABLE : CLI_FAILED;
+    }
+    return CLI_OK;
+}
+
+// "--name value" or "--name=value" out of argv; the rest moves up. NULL: not there.
+static const char *take_option(int *argc, char **argv, const char *name)
+{
+    size_t len = strlen(name);
+    for (int i = 0; i < *argc; i++) {
+        int taken = 0;
+        const char *value = NULL;
+        if (strncmp(argv[i], name, len) == 0 && argv[i][len] == '=') {
+            value = argv[i] + len + 1;
+            taken = 1;
+        } else if (strcmp(argv[i], name) == 0 && i + 1 < *argc) {
+            value = argv[i + 1];
+            taken = 2;
+        }
+        if (taken > 0) {
+            for (int k = i; k + taken < *argc; k++) {
+                argv[k] = argv[k + taken];
+            }
+            *argc -= taken;
+            return value;
+        }
+    }
+    return NULL;
+}
+
+// At most `max` arguments that are not options may be left.
+static bool only_arguments(const char *verb, int argc, char **argv, int min, int max)
+{
+    for (int i = 0; i < argc; i++) {
+        if (argv[i][0] == '-' || i >= max) {
+            cli_say("%s: \"%s\" is not expected; `muster %s --help` explains", verb, argv[i], verb);
+            return false;
+        }
+    }
+    if (argc < min) {
+        cli_say("%s: an argument is missing; `muster %s --help` explains", verb, verb);
+        return false;
+    }
+    return true;
+}
+
+int verb_events(struct cli *cli, int argc, char **argv)
+{
+    const char *types = take_option(&argc, argv, "--types");
+    const char *device = take_option(&argc, argv, "--device");
+    return only_arguments("events", argc, argv, 0, 0) ? follow(cli, types, device, NULL) : CLI_USAGE;
+}
+
+int verb_telemetry_watch(struct cli *cli, int argc, char **argv)
+{
+    return only_arguments("telemetry watch", argc, argv, 0, 1)
+               ? follow(cli, "telemetry", argc > 0 ? argv[0] : NULL, print_telemetry)
+               : CLI_USAGE;
+}
+
+int verb_twin_watch(struct cli *cli, int argc, char **argv)
+{
+    return only_arguments("twin watch", argc, argv, 0, 1) ? follow(cli, "twin", argc > 0 ? argv[0] : NULL, print_twin)
+                                                          : CLI_USAGE;
+}
+
+// Prints the points of one page; returns the cursor of the next (caller frees) or NULL.
+static char *export_page(const struct client_reply *reply)
+{
+    json_t *doc = json_loadb((const char *)reply->body.p, reply->body.len, 0, NULL);
+    size_t i;
+    json_t *point;
+    json_array_foreach(json_object_get(doc, "points"), i, point)
+    {
+        char *text = json_dumps(point, JSON_COMPACT | JSON_REAL_PRECISION(17));
+        puts(text != NULL ? text : "");
+        free(text);
+    }
+    const char *next = json_string_value(json_object_get(doc, "next"));
+    char *copy = next != NULL ? strdup(next) : NULL;
+    json_decref(doc);
+    return copy;
+}
+
+static bool put_time(struct buf *path, const char *name, const char *text)
+{
+    struct buf iso = buf_heap(64);
+    bool ok = cli_time(text, &iso) && buf_u8(&iso, 0);
+    if (ok) {
+        buf_printf(path, "&%s=", name);
+        cli_encode(path, (const char *)iso.p);
+    } else {
+        cli_say("--%s: \"%s\" is no time; RFC 3339, epoch milliseconds, now, or -1h", name, text);
+    }
+    buf_release(&iso);
+    return ok;
+}
+
+int verb_telemetry_export(struct cli *cli, int argc, char **argv)
+{
+    const char *metric = take_option(&argc, argv, "--metric");
+    const char *from = take_option(&argc, argv, "--from");
+    const char *to = take_option(&argc, argv, "--to");
+    if (!only_arguments("telemetry export", argc, argv, 1, 1)) {
+        return CLI_USAGE;
+    }
+    if (metric == NULL) {
+        cli_say("telemetry export: --metric is missing");
+        return CLI_USAGE;
+    }
+    struct buf base = buf_heap(PATH_MAX_BYTES);
+    buf_str(&base, "/api/v1/devices/");
+    cli_encode(&base, argv[0]);
+    buf_str(&base, "/telemetry/");
+    cli_encode(&base, metric);
+    buf_printf(&base, "?limit=%d", EXPORT_PAGE);
+    int code = put_time(&base, "from", from != NULL ? from : "0") && put_time(&base, "to", to != NULL ? to : "now")
+                   ? CLI_OK
+                   : CLI_USAGE;
+    char *cursor = NULL;
+    do {
+        struct buf path = buf_heap(PATH_MAX_BYTES * 2);
+        buf_slice(&path, buf_view(&base));
+        if (cursor != NULL) {
+            buf_str(&path, "&cursor=");
+            cli_encode(&path, cursor);
+        }
+        buf_u8(&path, 0);
+        free(cursor);
+        cursor = NULL;
+        struct client_request req = {.method = "GET", .path = (const char *)path.p, .if_match = -1};
+        struct client_reply reply = {0};
+        if (code == CLI_OK && cli_call(cli, &req, &reply, &code)) {
+            cursor = export_page(&reply);
+            buf_release(&reply.body);
+        }
+        buf_release(&path);
+    } while (cursor != NULL);
+    buf_release(&base);
+    return code;
+}

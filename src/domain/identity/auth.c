@@ -1,0 +1,138 @@
+// Who is this device? One function per kind of credential, chosen by what was presented.
+#include "base/clock.h"
+#include "domain/identity/identity_priv.h"
+#include "domain/identity/sql/device_token.sql.h"
+
+#define CLAIM_USERNAME "$claim"
+
+struct principal device_principal(const struct device_ref *d, struct slice peer_addr)
+{
+    struct principal who = {.kind = WHO_DEVICE, .tenant = d->tenant, .row = d->row};
+    (void)slice_to_cstr(slice_str(d->id), who.name, sizeof(who.name));
+    (void)slice_to_cstr(slice_head(peer_addr, sizeof(who.addr) - 1), who.addr, sizeof(who.addr));
+    return who;
+}
+
+static enum status check_device(const struct device_ref *d, struct err *err)
+{
+    if (d->state == DEVICE_SUSPENDED || d->state == DEVICE_RETIRED) {
+        return err_set(err, ST_FORBIDDEN, "device \"%s\" is %s", d->id, device_state_text(d->state));
+    }
+    return ST_OK;
+}
+
+static enum status check_cert(const struct cert_row *c, int64_t now_us, struct err *err)
+{
+    if (c->state != CERT_ACTIVE) {
+        return err_set(err, ST_FORBIDDEN, "the certificate is %s", cert_state_text(c->state));
+    }
+    if (c->not_after_us <= now_us) {
+        return err_set(err, ST_FORBIDDEN, "the certificate has expired");
+    }
+    return ST_OK;
+}
+
+static enum status by_cert(struct tx *tx, const struct credential *cred, struct device_ref *ret, struct err *err)
+{
+    struct cert_row c;
+    enum status st = cert_by_fingerprint(tx, slice_make(cred->cert_sha256, SHA256_LEN), &c, err);
+    if (st == ST_NOT_FOUND) {
+        return err_set(err, ST_UNAUTHENTICATED, "the certificate is not registered");
+    }
+    if (st == ST_OK) {
+        st = check_cert(&c, tx->now_us, err);
+    }
+    if (st == ST_OK) {
+        st = device_find_row(tx, c.device, ret, err);
+    }
+    if (st == ST_OK) {
+        st = check_device(ret, err);
+    }
+    return st == ST_OK && !c.used ? cert_first_use(tx, &c, ret, err) : st;
+}
+
+// The device that has this token; with `device` (p != NULL) only the one of that id. Equal tokens in two tenants: with the
+// id alike, or without one, nobody can tell who is meant.
+static enum status find_token(struct tx *tx, struct slice token, struct slice device, struct device_ref *ret,
+                              struct err *err)
+{
+    uint8_t hash[SHA256_LEN];
+    token_hash(identity_of(tx->core), TOKEN_DEVICE, token, hash);
+    STMT(s, tx->db, &sql_device_token[SQL_DEVICE_TOKEN_BY_HASH]);
+    stmt_bind_blob(s, 1, slice_make(hash, sizeof(hash)));
+    unsigned found = 0;
+    for (bool row = true; row && found < 2;) {
+        enum status st = stmt_step(s, &row, err);
+        if (st != ST_OK) {
+            return st;
+        }
+        if (!row || !crypto_equal(col_blob(s, 0), slice_make(hash, sizeof(hash))) ||
+            (device.p != NULL && !slice_eq(device, col_text(s, 5)))) {
+            continue;
+        }
+        found++;
+        *ret = (struct device_ref){.row = (uint64_t)col_i64(s, 1),
+                                   .tenant = (uint32_t)col_i64(s, 2),
+                                   .state = (enum device_state)col_i64(s, 3),
+                                   .version = col_i64(s, 4)};
+        (void)slice_to_cstr(col_text(s, 5), ret->id, sizeof(ret->id));
+    }
+    if (found == 0) {
+        return err_set(err, ST_UNAUTHENTICATED,
+                       device.p != NULL ? "unknown device or wrong access token" : "unknown access token");
+    }
+    return found == 1 ? ST_OK : err_set(err, ST_FORBIDDEN, "the access token is in use in two tenants");
+}
+
+static enum status by_token(struct tx *tx, const struct credential *cred, struct device_ref *ret, struct err *err)
+{
+    bool pair = cred->password.len > 0; // some clients send an empty one with a token
+    enum status st = find_token(tx, pair ? cred->password : cred->username,
+                                pair ? cred->username : (struct slice){NULL, 0}, ret, err);
+    return st == ST_OK ? check_device(ret, err) : st;
+}
+
+static enum status check_limit(const struct identity *id, struct slice peer_addr, struct err *err)
+{
+    int64_t wait_us = 0;
+    if (throttle_blocked(id->auth, peer_addr, clock_mono_us(), &wait_us)) {
+        return err_set(err, ST_LIMIT, "too many failures from this address: wait %lld s",
+                       (long long)(wait_us / 1000000 + 1));
+    }
+    return ST_OK;
+}
+
+enum status identity_authenticate(struct tx *tx, const struct credential *cred, struct principal *ret,
+                                  struct device_ref *ret_device, struct err *err)
+{
+    struct device_ref d = {.row = 0};
+    enum status st = ST_OK;
+    if (cred->cert_sha256 != NULL) {
+        st = by_cert(tx, cred, &d, err);
+    } else {
+        st = check_limit(identity_of(tx->core), cred->peer_addr, err);
+        if (st == ST_OK && cred->username.p == NULL) {
+            st = err_set(err, ST_UNAUTHENTICATED, "no credential: a client certificate or an access token is needed");
+        } else if (st == ST_OK && cred->password.len > 0 && slice_eq_str(cred->username, CLAIM_USERNAME)) {
+            return identity_claim(tx, cred->password, cred->peer_addr, ret, err);
+        } else if (st == ST_OK) {
+            st = by_token(tx, cred, &d, err);
+        }
+    }
+    if (st == ST_OK) {
+        st = device_activate(tx, &d, err);
+    }
+    if (st == ST_OK) {
+        *ret = device_principal(&d, cred->peer_addr);
+        *ret_device = d;
+    }
+    return st;
+}
+
+void identity_auth_failed(struct core *c, struct slice peer_addr)
+{
+    struct identity *id = identity_of(c);
+    if (id != NULL) {
+        throttle_failed(id->auth, peer_addr, clock_mono_us());
+    }
+}

@@ -1,0 +1,319 @@
+#include "domain/identity/operator.h"
+
+#include "core/cursor.h"
+#include "core/ids.h"
+#include "domain/audit/audit.h"
+#include "domain/identity/identity_priv.h"
+#define SQL_OPERATOR_DEFINE
+#include "domain/identity/sql/operator.sql.h"
+
+enum { CURSOR_TOKENS = 1, CURSOR_TENANTS = 2 };
+
+static const struct slice none = {NULL, 0};
+
+// --- coming in ---------------------------------------------------------------------------------------------------
+
+enum status identity_bearer(struct tx *tx, struct slice token, struct principal *ret, struct err *err)
+{
+    uint8_t hash[SHA256_LEN];
+    token_hash(identity_of(tx->core), TOKEN_OPERATOR, token, hash);
+    STMT(s, tx->db, &sql_operator[SQL_OPERATOR_BY_HASH]);
+    stmt_bind_blob(s, 1, slice_make(hash, sizeof(hash)));
+    bool row = false;
+    enum status st = stmt_step(s, &row, err);
+    if (st != ST_OK) {
+        return st;
+    }
+    if (!row || !crypto_equal(col_blob(s, 1), slice_make(hash, sizeof(hash))) ||
+        (!col_is_null(s, 6) && col_i64(s, 6) <= tx->now_us)) {
+        return err_set(err, ST_UNAUTHENTICATED, "the token is unknown, expired or revoked");
+    }
+    struct principal who = {.kind = WHO_OPERATOR, .tenant = (uint32_t)col_i64(s, 2), .row = (uint64_t)col_i64(s, 0)};
+    enum role role = ROLE_VIEWER;
+    if (!role_parse(col_text(s, 4), &role) || !slice_to_cstr(col_text(s, 3), who.name, sizeof(who.name))) {
+        return err_set(err, ST_CORRUPT, "a stored operator token has no valid role or name");
+    }
+    who.perms = col_i64(s, 5) != 0 ? perms_all() : role_perms(role);
+    *ret = who;
+    return ST_OK;
+}
+
+// --- making ------------------------------------------------------------------------------------------------------
+
+static enum status insert(struct tx *tx, uint32_t tenant, const struct operator_conf *conf, bool system,
+                          const char *created_by, struct slice token, uint64_t row, struct err *err)
+{
+    uint8_t hash[SHA256_LEN];
+    token_hash(identity_of(tx->core), TOKEN_OPERATOR, token, hash);
+    STMT(s, tx->db, &sql_operator[SQL_OPERATOR_INSERT]);
+    stmt_bind_i64(s, 1, (int64_t)row);
+    stmt_bind_i64(s, 2, tenant);
+    stmt_bind_text(s, 3, conf->name);
+    stmt_bind_str(s, 4, role_text(conf->role));
+    stmt_bind_i64(s, 5, system ? 1 : 0);
+    stmt_bind_blob(s, 6, slice_make(hash, sizeof(hash)));
+    stmt_bind_str(s, 7, created_by);
+    stmt_bind_i64(s, 8, tx->now_us);
+    if (conf->ttl_us > 0) {
+        stmt_bind_i64(s, 9, tx->now_us + conf->ttl_us);
+    } else {
+        stmt_bind_null(s, 9);
+    }
+    return stmt_run(s, err);
+}
+
+static enum status record(struct tx *tx, uint32_t tenant, const char *action, struct slice name, enum role role,
+                          bool made, struct err *err)
+{
+    uint8_t mem[64];
+    struct buf text = buf_fixed(mem, sizeof(mem));
+    struct jw w;
+    jw_init(&w, &text);
+    jw_object(&w);
+    write_str(&w, "role", slice_str(role_text(role)));
+    jw_object_end(&w);
+    return audit_write_for(tx, tenant, action, "token", name, made ? none : buf_view(&text),
+                           made ? buf_view(&text) : none, err);
+}
+
+enum status operator_make(struct tx *tx, uint32_t tenant, const struct operator_conf *conf, bool system,
+                          const char *created_by, char token[TOKEN_TEXT_MAX], uint64_t *ret_row, struct err *err)
+{
+    uint64_t row = id_new();
+    enum status st = token_make(TOKEN_OPERATOR, token, err);
+    if (st == ST_OK) {
+        st = insert(tx, tenant, conf, system, created_by, slice_str(token), row, err);
+    }
+    if (st == ST_EXISTS) {
+        st = err_at(err, ST_EXISTS, "/name", "token \"" SLICE_FMT "\" is already there", SLICE_ARG(conf->name));
+    }
+    if (st == ST_OK) {
+        *ret_row = row;
+        st = record(tx, tenant, "token.create", conf->name, conf->role, true, err);
+    }
+    return st;
+}
+
+static enum status check_conf(const struct principal *who, const struct operator_conf *conf, struct err *err)
+{
+    if (!id_valid(conf->name)) {
+        return err_at(err, ST_INVALID, "/name", "a token's name is 1 to %d characters of A-Z a-z 0-9 . _ : -", ID_MAX);
+    }
+    if (conf->ttl_us != 0 && (conf->ttl_us < 1000000 || conf->ttl_us > OPERATOR_TTL_MAX_US)) {
+        return err_at(err, ST_INVALID, "/ttl", "a token lives between 1s and 3660d");
+    }
+    if ((role_perms(conf->role) & ~who->perms) != 0) {
+        return err_at(err, ST_FORBIDDEN, "/role", "the role %s may do more than you may", role_text(conf->role));
+    }
+    return ST_OK;
+}
+
+enum status operator_create(struct tx *tx, const struct operator_conf *conf, struct jw *out, struct err *err)
+{
+    char token[TOKEN_TEXT_MAX] = "";
+    char id[ROW_ID_LEN + 1];
+    uint64_t row = 0;
+    enum status st = check_conf(tx->who, conf, err);
+    if (st == ST_OK) {
+        st = operator_make(tx, tx->who->tenant, conf, false, tx->who->name, token, &row, err);
+    }
+    if (st == ST_OK) {
+        row_id_text(row, id);
+        jw_object(out);
+        write_str(out, "token", slice_str(token));
+        write_str(out, "id", slice_str(id));
+        write_str(out, "name", conf->name);
+        write_str(out, "role", slice_str(role_text(conf->role)));
+        write_time(out, "created", true, tx->now_us);
+        write_time(out, "expires", conf->ttl_us > 0, tx->now_us + conf->ttl_us);
+        jw_object_end(out);
+    }
+    crypto_wipe(token, sizeof(token));
+    return st;
+}
+
+// --- listing -----------------------------------------------------------------------------------------------------
+
+static void write_token(struct stmt *s, struct jw *out)
+{
+    char id[ROW_ID_LEN + 1];
+    row_id_text((uint64_t)col_i64(s, 0), id);
+    jw_object(out);
+    write_str(out, "id", slice_str(id));
+    write_str(out, "name", col_text(s, 1));
+    write_str(out, "role", col_text(s, 2));
+    jw_key(out, "system");
+    jw_bool(out, col_i64(s, 3) != 0);
+    write_time(out, "created", true, col_i64(s, 4));
+    write_str(out, "created_by", col_text(s, 5));
+    write_time(out, "expires", !col_is_null(s, 6), col_i64(s, 6));
+    jw_object_end(out);
+}
+
+static void write_tenant(struct stmt *s, struct jw *out)
+{
+    jw_object(out);
+    write_str(out, "id", col_text(s, 1));
+    write_time(out, "created", true, col_i64(s, 2));
+    jw_object_end(out);
+}
+
+// Writes a page; the statement was asked for one row more than `limit`. *at becomes the last row's place.
+static enum status write_page(struct stmt *s, int64_t limit, void (*write)(struct stmt *, struct jw *),
+                              struct cursor *at, char last[ID_MAX + 1], struct jw *out, struct err *err)
+{
+    bool more = false;
+    jw_object(out);
+    jw_key(out, "items");
+    jw_array(out);
+    for (int64_t n = 0; !more; n++) {
+        bool row = false;
+        enum status st = stmt_step(s, &row, err);
+        if (st != ST_OK) {
+            return st;
+        }
+        if (!row) {
+            break;
+        }
+        more = n == limit;
+        if (!more) {
+            write(s, out);
+            at->a = col_i64(s, 0);
+            (void)slice_to_cstr(col_text(s, 1), last, ID_MAX + 1);
+        }
+    }
+    jw_array_end(out);
+    jw_key(out, "next");
+    at->text = slice_str(last);
+    enum status st = cursor_write(more ? at : NULL, out, err);
+    if (st == ST_OK) {
+        jw_object_end(out);
+    }
+    return st;
+}
+
+enum status operator_list(struct tx *tx, struct slice cursor, int64_t limit, struct jw *out, struct err *err)
+{
+    uint8_t mem[CURSOR_MAX];
+    char last[ID_MAX + 1] = "";
+    struct cursor at = {.kind = CURSOR_TOKENS, .text = SLICE("")};
+    enum status st = cursor_read(cursor, CURSOR_TOKENS, mem, &at, err);
+    if (st != ST_OK) {
+        return st;
+    }
+    STMT(s, tx->db, &sql_operator[SQL_OPERATOR_LIST]);
+    stmt_bind_i64(s, 1, tx->who->tenant);
+    stmt_bind_text(s, 2, at.text);
+    stmt_bind_i64(s, 3, limit + 1);
+    return write_page(s, limit, write_token, &at, last, out, err);
+}
+
+// --- revoking ----------------------------------------------------------------------------------------------------
+
+static enum status check_not_last(struct tx *tx, struct err *err)
+{
+    STMT(s, tx->db, &sql_operator[SQL_OPERATOR_SYSTEM_COUNT]);
+    stmt_bind_i64(s, 1, tx->now_us);
+    bool row = false;
+    enum status st = stmt_step(s, &row, err);
+    if (st == ST_OK && (!row || col_i64(s, 0) <= 1)) {
+        st = err_set(err, ST_CONFLICT, "this is the last token of the system owner; without it nobody manages tenants");
+    }
+    return st;
+}
+
+enum status operator_revoke(struct tx *tx, struct slice name, struct err *err)
+{
+    STMT(s, tx->db, &sql_operator[SQL_OPERATOR_FIND]);
+    stmt_bind_i64(s, 1, tx->who->tenant);
+    stmt_bind_text(s, 2, name);
+    bool row = false;
+    enum status st = stmt_step(s, &row, err);
+    if (st == ST_OK && !row) {
+        struct slice shown = slice_head(name, ID_MAX);
+        st = err_set(err, ST_NOT_FOUND, "no token \"" SLICE_FMT "\"", SLICE_ARG(shown));
+    }
+    enum role role = ROLE_OWNER;
+    if (st == ST_OK && !role_parse(col_text(s, 1), &role)) {
+        st = err_set(err, ST_CORRUPT, "a stored operator token has no valid role");
+    }
+    if (st != ST_OK) {
+        return st;
+    }
+    bool system = col_i64(s, 2) != 0;
+    uint64_t perms = system ? perms_all() : role_perms(role);
+    if ((perms & ~tx->who->perms) != 0) {
+        return err_set(err, ST_FORBIDDEN, "that token may do more than you may");
+    }
+    st = system ? check_not_last(tx, err) : ST_OK;
+    if (st != ST_OK) {
+        return st;
+    }
+    STMT(del, tx->db, &sql_operator[SQL_OPERATOR_DELETE]);
+    stmt_bind_i64(del, 1, col_i64(s, 0));
+    st = stmt_run(del, err);
+    return st == ST_OK ? record(tx, tx->who->tenant, "token.revoke", name, role, false, err) : st;
+}
+
+// --- tenants -----------------------------------------------------------------------------------------------------
+
+static enum status insert_tenant(struct tx *tx, struct slice id, uint32_t *ret_row, struct err *err)
+{
+    STMT(s, tx->db, &sql_operator[SQL_OPERATOR_TENANT_INSERT]);
+    stmt_bind_text(s, 1, id);
+    stmt_bind_i64(s, 2, tx->now_us);
+    bool row = false;
+    enum status st = stmt_step(s, &row, err);
+    if (st == ST_EXISTS) {
+        return err_at(err, ST_EXISTS, "/id", "tenant \"" SLICE_FMT "\" is already there", SLICE_ARG(id));
+    }
+    if (st == ST_OK && (!row || col_i64(s, 0) > UINT32_MAX)) {
+        return err_set(err, ST_LIMIT, "there are too many tenants");
+    }
+    if (st == ST_OK) {
+        *ret_row = (uint32_t)col_i64(s, 0);
+    }
+    return st;
+}
+
+enum status tenant_create(struct tx *tx, struct slice id, struct jw *out, struct err *err)
+{
+    char token[TOKEN_TEXT_MAX] = "";
+    uint32_t tenant = 0;
+    uint64_t row = 0;
+    if (!id_valid(id)) {
+        return err_at(err, ST_INVALID, "/id", "a tenant's id is 1 to %d characters of A-Z a-z 0-9 . _ : -", ID_MAX);
+    }
+    enum status st = insert_tenant(tx, id, &tenant, err);
+    if (st == ST_OK) {
+        st = audit_write(tx, "tenant.create", "tenant", id, none, none, err);
+    }
+    if (st == ST_OK) {
+        struct operator_conf owner = {.name = SLICE("owner"), .role = ROLE_OWNER};
+        st = operator_make(tx, tenant, &owner, false, tx->who->name, token, &row, err);
+    }
+    if (st == ST_OK) {
+        jw_object(out);
+        write_str(out, "id", id);
+        write_time(out, "created", true, tx->now_us);
+        write_str(out, "token", slice_str(token));
+        jw_object_end(out);
+    }
+    crypto_wipe(token, sizeof(token));
+    return st;
+}
+
+enum status tenant_list(struct tx *tx, struct slice cursor, int64_t limit, struct jw *out, struct err *err)
+{
+    uint8_t mem[CURSOR_MAX];
+    char last[ID_MAX + 1] = "";
+    struct cursor at = {.kind = CURSOR_TENANTS, .text = SLICE("")};
+    enum status st = cursor_read(cursor, CURSOR_TENANTS, mem, &at, err);
+    if (st != ST_OK) {
+        return st;
+    }
+    STMT(s, tx->db, &sql_operator[SQL_OPERATOR_TENANT_LIST]);
+    stmt_bind_i64(s, 1, at.a);
+    stmt_bind_i64(s, 2, limit + 1);
+    return write_page(s, limit, write_tenant, &at, last, out, err);
+}

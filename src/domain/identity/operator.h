@@ -1,0 +1,28 @@
+// Operator tokens and tenants.
+//
+// A token has a role; the system owner (the admin token of the first start) has every permission, those across tenants too.
+// Nobody gives, or takes away, more than they have: the permissions of the token made or revoked must be among one's own.
+#ifndef DOMAIN_OPERATOR_H
+#define DOMAIN_OPERATOR_H
+
+#include "domain/identity/identity.h"
+
+#define OPERATOR_TTL_MAX_US ((int64_t)10 * 366 * 24 * 3600 * 1000000)
+
+struct operator_conf {
+    struct slice name; // unique in the tenant
+    enum role role;
+    int64_t ttl_us; // 0: does not expire
+};
+// {"token","id","name","role","created","expires"}; the token is never shown again.
+enum status operator_create(struct tx *tx, const struct operator_conf *conf, struct jw *out, struct err *err);
+// {"items": [{"id","name","role","system","created","created_by","expires"}], "next": cursor|null}. Any tx.
+enum status operator_list(struct tx *tx, struct slice cursor, int64_t limit, struct jw *out, struct err *err);
+// By name. ST_CONFLICT for the last token of the system owner.
+enum status operator_revoke(struct tx *tx, struct slice name, struct err *err);
+
+// Needs PERM_TENANT_WRITE, which the operation declares. {"id","created","token": an owner token of the new tenant}.
+enum status tenant_create(struct tx *tx, struct slice id, struct jw *out, struct err *err);
+enum status tenant_list(struct tx *tx, struct slice cursor, int64_t limit, struct jw *out, struct err *err); // any tx
+
+#endif

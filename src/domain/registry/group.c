@@ -1,0 +1,271 @@
+// Groups: named sets of devices of one tenant.
+#include <inttypes.h>
+
+#include "base/clock.h"
+#include "base/utf8.h"
+#include "core/cursor.h"
+#include "core/ids.h"
+#include "domain/audit/audit.h"
+#include "domain/registry/registry_priv.h"
+#define SQL_DEVICE_GROUP_DEFINE
+#include "domain/registry/sql/device_group.sql.h"
+
+enum { CURSOR_GROUPS = 1 };
+
+static const struct slice none = {NULL, 0};
+
+enum status group_find(struct tx *tx, struct slice id, struct group_ref *ret, struct err *err)
+{
+    STMT(s, tx->db, &sql_device_group[SQL_DEVICE_GROUP_FIND]);
+    stmt_bind_i64(s, 1, tx->who->tenant);
+    stmt_bind_text(s, 2, id);
+    bool row = false;
+    enum status st = stmt_step(s, &row, err);
+    if (st != ST_OK) {
+        return st;
+    }
+    if (!row) {
+        struct slice shown = slice_head(id, ID_MAX);
+        return err_set(err, ST_NOT_FOUND, "no group \"" SLICE_FMT "\"", SLICE_ARG(shown));
+    }
+    ret->row = (uint64_t)col_i64(s, 0);
+    return slice_to_cstr(col_text(s, 1), ret->id, sizeof(ret->id)) ? ST_OK : ST_CORRUPT;
+}
+
+static enum status check_group(struct tx *tx, struct slice id, struct slice description, struct err *err)
+{
+    if (!id_valid(id)) {
+        return err_at(err, ST_INVALID, "/id", "a group's id is 1 to %d characters of A-Z a-z 0-9 . _ : -", ID_MAX);
+    }
+    if (description.len > GROUP_DESCRIPTION_MAX || !utf8_valid(description)) {
+        return err_at(err, ST_INVALID, "/description", "a description is at most %d bytes", GROUP_DESCRIPTION_MAX);
+    }
+    struct group_ref other;
+    enum status st = group_find(tx, id, &other, NULL);
+    if (st == ST_OK) {
+        return err_at(err, ST_EXISTS, "/id", "group \"" SLICE_FMT "\" is already there", SLICE_ARG(id));
+    }
+    return st == ST_NOT_FOUND ? ST_OK : err_set(err, st, "the group's id could not be looked up");
+}
+
+enum status group_create(struct tx *tx, struct slice id, struct slice description, struct group_ref *ret,
+                         struct err *err)
+{
+    enum status st = check_group(tx, id, description, err);
+    if (st != ST_OK) {
+        return st;
+    }
+    struct group_ref g = {.row = id_new()};
+    (void)slice_to_cstr(id, g.id, sizeof(g.id)); // id_valid has bounded it
+    STMT(s, tx->db, &sql_device_group[SQL_DEVICE_GROUP_INSERT]);
+    stmt_bind_i64(s, 1, (int64_t)g.row);
+    stmt_bind_i64(s, 2, tx->who->tenant);
+    stmt_bind_text(s, 3, id);
+    stmt_bind_text(s, 4, description);
+    stmt_bind_i64(s, 5, tx->now_us);
+    st = stmt_run(s, err);
+    if (st == ST_OK) {
+        st = audit_write(tx, "group.create", "group", id, none, none, err);
+    }
+    if (st == ST_OK) {
+        *ret = g;
+    }
+    return st;
+}
+
+static enum status run_for_group(struct tx *tx, int statement, uint64_t group, struct err *err)
+{
+    STMT(s, tx->db, &sql_device_group[statement]);
+    stmt_bind_i64(s, 1, (int64_t)group);
+    return stmt_run(s, err);
+}
+
+enum status group_delete(struct tx *tx, const struct group_ref *g, struct err *err)
+{
+    uint8_t mem[GROUP_DESCRIPTION_MAX * 6 + 2 * ID_MAX + 128];
+    struct buf before = buf_fixed(mem, sizeof(mem));
+    struct jw w;
+    jw_init(&w, &before);
+    enum status st = group_write(tx, g, &w, err);
+    if (st == ST_OK) {
+        st = run_for_group(tx, SQL_DEVICE_GROUP_EMPTY, g->row, err);
+    }
+    if (st == ST_OK) {
+        st = run_for_group(tx, SQL_DEVICE_GROUP_DELETE, g->row, err);
+    }
+    if (st != ST_OK) {
+        return st;
+    }
+    return audit_write(tx, "group.delete", "group", slice_str(g->id), buf_view(&before), none, err);
+}
+
+// --- members -----------------------------------------------------------------------------------------------------
+
+static enum status record_member(struct tx *tx, const struct group_ref *g, const struct device_ref *d, bool added,
+                                 struct err *err)
+{
+    uint8_t mem[ID_MAX + 32];
+    struct buf text = buf_fixed(mem, sizeof(mem));
+    struct jw w;
+    jw_init(&w, &text);
+    jw_object(&w);
+    jw_key(&w, "device");
+    jw_str(&w, d->id);
+    jw_object_end(&w);
+    return audit_write(tx, added ? "group.add" : "group.remove", "group", slice_str(g->id),
+                       added ? none : buf_view(&text), added ? buf_view(&text) : none, err);
+}
+
+static enum status change_member(struct tx *tx, const struct group_ref *g, const struct device_ref *d, bool add,
+                                 bool *ret_changed, struct err *err)
+{
+    STMT(s, tx->db, &sql_device_group[add ? SQL_DEVICE_GROUP_ADD : SQL_DEVICE_GROUP_REMOVE]);
+    stmt_bind_i64(s, 1, (int64_t)g->row);
+    stmt_bind_i64(s, 2, (int64_t)d->row);
+    enum status st = stmt_run(s, err);
+    if (st != ST_OK) {
+        return st;
+    }
+    bool changed = stmt_changes(s) > 0;
+    if (ret_changed != NULL) {
+        *ret_changed = changed;
+    }
+    if (!changed) {
+        return ST_OK;
+    }
+    STMT(count, tx->db, &sql_device_group[SQL_DEVICE_GROUP_COUNT]);
+    stmt_bind_i64(count, 1, (int64_t)g->row);
+    stmt_bind_i64(count, 2, add ? 1 : -1);
+    st = stmt_run(count, err);
+    return st == ST_OK ? record_member(tx, g, d, add, err) : st;
+}
+
+enum status group_add(struct tx *tx, const struct group_ref *g, const struct device_ref *d, bool *ret_changed,
+                      struct err *err)
+{
+    return change_member(tx, g, d, true, ret_changed, err);
+}
+
+enum status group_remove(struct tx *tx, const struct group_ref *g, const struct device_ref *d, bool *ret_changed,
+                         struct err *err)
+{
+    return change_member(tx, g, d, false, ret_changed, err);
+}
+
+enum status group_has(struct tx *tx, uint64_t group, uint64_t device, bool *ret_has, struct err *err)
+{
+    STMT(s, tx->db, &sql_device_group[SQL_DEVICE_GROUP_HAS]);
+    stmt_bind_i64(s, 1, (int64_t)group);
+    stmt_bind_i64(s, 2, (int64_t)device);
+    return stmt_step(s, ret_has, err);
+}
+
+enum status group_forget_device(struct tx *tx, uint64_t device, struct err *err)
+{
+    enum status st = run_for_group(tx, SQL_DEVICE_GROUP_COUNT_LEAVING, device, err);
+    return st == ST_OK ? run_for_group(tx, SQL_DEVICE_GROUP_LEAVE_ALL, device, err) : st;
+}
+
+// --- writing -----------------------------------------------------------------------------------------------------
+
+static void write_row(struct stmt *s, struct jw *out)
+{
+    char created[CLOCK_RFC3339_MAX];
+    clock_rfc3339(col_i64(s, 3), created);
+    jw_object(out);
+    jw_key(out, "id");
+    jw_slice(out, col_text(s, 0));
+    jw_key(out, "description");
+    jw_slice(out, col_text(s, 1));
+    jw_key(out, "members");
+    jw_int(out, col_i64(s, 2));
+    jw_key(out, "created");
+    jw_str(out, created);
+    jw_object_end(out);
+}
+
+enum status group_write(struct tx *tx, const struct group_ref *g, struct jw *out, struct err *err)
+{
+    STMT(s, tx->db, &sql_device_group[SQL_DEVICE_GROUP_GET]);
+    stmt_bind_i64(s, 1, (int64_t)g->row);
+    bool row = false;
+    enum status st = stmt_step(s, &row, err);
+    if (st == ST_OK && !row) {
+        st = err_set(err, ST_NOT_FOUND, "no group \"%s\"", g->id);
+    }
+    if (st == ST_OK) {
+        write_row(s, out);
+    }
+    return st;
+}
+
+enum status group_write_of_device(struct tx *tx, uint64_t device, struct jw *out, struct err *err)
+{
+    STMT(s, tx->db, &sql_device_group[SQL_DEVICE_GROUP_OF_DEVICE]);
+    stmt_bind_i64(s, 1, (int64_t)device);
+    jw_array(out);
+    for (;;) {
+        bool row = false;
+        enum status st = stmt_step(s, &row, err);
+        if (st != ST_OK) {
+            return st;
+        }
+        if (!row) {
+            break;
+        }
+        jw_slice(out, col_text(s, 1));
+    }
+    jw_array_end(out);
+    return ST_OK;
+}
+
+// Writes up to `limit` rows; the statement was asked for one more, which tells whether there is a next page.
+static enum status write_page(struct stmt *s, int64_t limit, char last[ID_MAX + 1], bool *ret_more, struct jw *out,
+                              struct err *err)
+{
+    for (int64_t n = 0;; n++) {
+        bool row = false;
+        enum status st = stmt_step(s, &row, err);
+        if (st != ST_OK || !row) {
+            *ret_more = false;
+            return st;
+        }
+        if (n == limit) {
+            *ret_more = true;
+            return ST_OK;
+        }
+        write_row(s, out);
+        (void)slice_to_cstr(col_text(s, 0), last, ID_MAX + 1);
+    }
+}
+
+enum status group_list(struct tx *tx, struct slice cursor, int64_t limit, struct jw *out, struct err *err)
+{
+    uint8_t mem[CURSOR_MAX];
+    struct cursor from = {.kind = CURSOR_GROUPS, .text = SLICE("")};
+    enum status st = cursor_read(cursor, CURSOR_GROUPS, mem, &from, err);
+    if (st != ST_OK) {
+        return st;
+    }
+    STMT(s, tx->db, &sql_device_group[SQL_DEVICE_GROUP_LIST]);
+    stmt_bind_i64(s, 1, tx->who->tenant);
+    stmt_bind_text(s, 2, from.text);
+    stmt_bind_i64(s, 3, limit + 1);
+    jw_object(out);
+    jw_key(out, "items");
+    jw_array(out);
+    char last[ID_MAX + 1] = "";
+    bool more = false;
+    st = write_page(s, limit, last, &more, out, err);
+    if (st != ST_OK) {
+        return st;
+    }
+    jw_array_end(out);
+    jw_key(out, "next");
+    struct cursor at = {.kind = CURSOR_GROUPS, .text = slice_str(last)};
+    st = cursor_write(more ? &at : NULL, out, err);
+    if (st == ST_OK) {
+        jw_object_end(out);
+    }
+    return st;
+}

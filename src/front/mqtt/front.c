@@ -1,0 +1,195 @@
+#include <stdlib.h>
+
+#include "base/log.h"
+#include "front/mqtt/counters.h"
+#include "front/mqtt/mqtt_conn.h"
+
+#define DOWN_WINDOW      32 // messages to one device that wait for its acknowledgement
+#define QUEUE_BYTES_MAX  (16u << 20)
+#define OUT_MAX          (4u << 20)
+#define USER_PROPS_BYTES 8192
+#define JSON_FROM_CBOR   4 // a CBOR item's JSON is at most about this many times larger, or it is refused
+
+// --- settings ----------------------------------------------------------------------------------------------------
+
+static uint32_t conf_ms(const struct conf *c, const char *key)
+{
+    return (uint32_t)(conf_int(c, key) / 1000);
+}
+
+static void read_settings(const struct conf *c, struct mqtt_settings *s)
+{
+    s->limits = (struct mqtt_limits){.packet_max = (uint32_t)conf_int(c, "mqtt.packet_max"),
+                                     .topic_max = (uint16_t)conf_int(c, "mqtt.topic_max"),
+                                     .levels_max = (uint16_t)conf_int(c, "mqtt.topic_levels_max"),
+                                     .user_props_max = (uint16_t)conf_int(c, "mqtt.user_properties_max"),
+                                     .filters_max = (uint16_t)conf_int(c, "mqtt.filters_max"),
+                                     .user_props_bytes_max = USER_PROPS_BYTES};
+    s->limits_before_auth = s->limits;
+    s->limits_before_auth.packet_max = (uint32_t)conf_int(c, "mqtt.connect_packet_max");
+    s->session = (struct session_limits){.window = DOWN_WINDOW,
+                                         .queue_max = (uint32_t)conf_int(c, "mqtt.queue_max"),
+                                         .queue_bytes_max = QUEUE_BYTES_MAX};
+    s->connect_timeout_ms = conf_ms(c, "mqtt.connect_timeout");
+    s->claim_timeout_ms = conf_ms(c, "mqtt.claim_timeout");
+    s->connections_max = (uint32_t)conf_int(c, "mqtt.connections_max");
+    s->limit_loopback = conf_bool(c, "mqtt.connects_limit_loopback");
+    s->keep_alive_max_s = (uint16_t)(conf_int(c, "mqtt.keep_alive_max") / 1000000);
+    s->receive_max = (uint16_t)conf_int(c, "mqtt.receive_max");
+    s->alias_max = (uint16_t)conf_int(c, "mqtt.topic_alias_max");
+    s->pending_max = (size_t)conf_int(c, "mqtt.pending_max");
+}
+
+// --- life --------------------------------------------------------------------------------------------------------
+
+static void stop_loop(struct post *p)
+{
+    struct mqtt_loop *home = (struct mqtt_loop *)((char *)p - offsetof(struct mqtt_loop, stop));
+    struct mqtt_conn *next;
+    for (struct mqtt_conn *mc = home->conns; mc != NULL; mc = next) {
+        next = mc->next;
+        mqtt_conn_end(mc, MQTT_RC_SHUTTING_DOWN, "server_shutdown", "the server is shutting down");
+    }
+}
+
+enum status mqtt_front_new(struct core *core, struct loop *const *loops, unsigned loops_len, const struct conf *conf,
+                           struct mqtt_front **ret, struct err *err)
+{
+    struct mqtt_front *f = calloc(1, sizeof(*f) + loops_len * sizeof(f->loops[0]));
+    if (f == NULL) {
+        return err_set(err, ST_NOMEM, "no memory for the MQTT front");
+    }
+    f->core = core;
+    read_settings(conf, &f->settings);
+    f->sources = sources_new((uint32_t)conf_int(conf, "mqtt.connects_per_source"),
+                             (uint32_t)conf_int(conf, "mqtt.connects_burst"));
+    f->loops_len = loops_len;
+    bool ok = f->sources != NULL;
+    for (unsigned i = 0; i < loops_len; i++) {
+        struct mqtt_loop *home = &f->loops[i];
+        home->front = f;
+        home->loop = loops[i];
+        home->stop.fn = stop_loop;
+        home->scratch = buf_heap((size_t)f->settings.limits.packet_max * JSON_FROM_CBOR);
+        home->ingest = ingest_new(core, loops[i], mqtt_on_ingest_acked, home);
+        ok = ok && home->ingest != NULL;
+    }
+    if (!ok) {
+        mqtt_front_free(f);
+        return err_set(err, ST_NOMEM, "no memory for the MQTT front");
+    }
+    counters_register();
+    *ret = f;
+    return ST_OK;
+}
+
+void mqtt_front_free(struct mqtt_front *f)
+{
+    if (f == NULL) {
+        return;
+    }
+    for (unsigned i = 0; i < f->loops_len; i++) {
+        if (f->loops[i].ingest != NULL) {
+            ingest_free(f->loops[i].ingest);
+        }
+        buf_release(&f->loops[i].scratch);
+    }
+    sources_free(f->sources);
+    free(f);
+}
+
+void mqtt_front_stop(struct mqtt_front *f)
+{
+    if (atomic_exchange(&f->stopping, true)) {
+        return;
+    }
+    for (unsigned i = 0; i < f->loops_len; i++) {
+        loop_post(f->loops[i].loop, &f->loops[i].stop);
+    }
+}
+
+size_t mqtt_front_connections(const struct mqtt_front *f)
+{
+    return atomic_load_explicit(&f->connections, memory_order_acquire);
+}
+
+void mqtt_front_listen(const struct mqtt_front *f, struct listen_conf *ret)
+{
+    const struct mqtt_settings *s = &f->settings;
+    ret->proto = &mqtt_conn_proto;
+    ret->front = (void *)(uintptr_t)f; // handed back to on_open below, which owns the right to change it
+    ret->in_max = s->limits.packet_max;
+    ret->in_max_before_auth = s->limits_before_auth.packet_max;
+    ret->out_max = OUT_MAX;
+    ret->open_timeout_ms = s->connect_timeout_ms;
+    ret->conns_max = s->connections_max;
+}
+
+// --- connections -------------------------------------------------------------------------------------------------
+
+static struct mqtt_loop *loop_of(struct mqtt_front *f, const struct loop *l)
+{
+    for (unsigned i = 0; i < f->loops_len; i++) {
+        if (f->loops[i].loop == l) {
+            return &f->loops[i];
+        }
+    }
+    return NULL;
+}
+
+static enum status on_open(struct conn *c, void *front)
+{
+    struct mqtt_front *f = front;
+    struct mqtt_loop *home = loop_of(f, conn_loop(c));
+    if (home == NULL || atomic_load_explicit(&f->stopping, memory_order_relaxed)) {
+        return ST_SHUTDOWN;
+    }
+    enum status s = mqtt_conn_new(home, c);
+    if (s == ST_OK) {
+        atomic_fetch_add_explicit(&f->connections, 1, memory_order_release);
+        counter_add(COUNT_CONNECTIONS, 1);
+    }
+    return s;
+}
+
+static size_t on_data(struct conn *c, struct slice in)
+{
+    return mqtt_conn_input(conn_user(c), in);
+}
+
+static void on_drain(struct conn *c)
+{
+    mqtt_deliver_more(conn_user(c));
+}
+
+static void on_close(struct conn *c, const struct close_reason *cause)
+{
+    struct mqtt_conn *mc = conn_user(c);
+    struct mqtt_front *f = mc->home->front;
+    const char *why = mc->why != NULL ? mc->why : close_cause_text(cause->cause);
+    const char *detail = mc->why != NULL ? mc->detail : cause->text;
+    log_debug("mqtt", "disconnected", LOGU("conn", conn_id(c)),
+              LOGS("device", mc->link != NULL ? mc->link->who.name : ""), LOGS("reason", why), LOGS("detail", detail));
+    if (mc->leave != NULL) {
+        leave_submit(mc->leave, mc->link, why, detail);
+        mc->leave = NULL;
+    }
+    mqtt_conn_free(mc);
+    counter_add(COUNT_CONNECTIONS, -1);
+    atomic_fetch_sub_explicit(&f->connections, 1, memory_order_release);
+}
+
+static void on_tls_failure(void *front, struct loop *l, const char *peer_addr, const char *reason)
+{
+    (void)front;
+    (void)l;
+    counter_add(COUNT_TLS_FAILURES, 1);
+    log_info("mqtt", "TLS handshake failed", LOGS("peer", peer_addr), LOGS("error", reason));
+}
+
+const struct conn_proto mqtt_conn_proto = {.name = "mqtt",
+                                           .on_open = on_open,
+                                           .on_data = on_data,
+                                           .on_drain = on_drain,
+                                           .on_close = on_close,
+                                           .on_tls_failure = on_tls_failure};

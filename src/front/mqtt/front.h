@@ -1,0 +1,55 @@
+// The front's own view of itself: what is shared by all loops, and what one loop has. Private to this folder.
+#ifndef FRONT_MQTT_FRONT_H
+#define FRONT_MQTT_FRONT_H
+
+#include <stdatomic.h>
+
+#include "base/map.h"
+#include "core/core.h"
+#include "domain/telemetry/ingest.h"
+#include "front/mqtt/mqtt_front.h"
+#include "front/mqtt/session.h"
+#include "front/mqtt/sources.h"
+#include "proto/mqtt.h"
+
+struct mqtt_conn;
+
+// Values of mqtt_conf[], read once.
+struct mqtt_settings {
+    struct mqtt_limits limits; // after authentication
+    struct mqtt_limits limits_before_auth;
+    struct session_limits session;
+    uint32_t connect_timeout_ms, claim_timeout_ms;
+    uint32_t connections_max;
+    bool limit_loopback;
+    uint16_t keep_alive_max_s;
+    uint16_t receive_max;
+    uint16_t alias_max;
+    size_t pending_max;
+};
+
+// Everything that belongs to one loop; touched by its thread only, except `stop`.
+struct mqtt_loop {
+    struct mqtt_front *front;
+    struct loop *loop;
+    struct ingest *ingest;
+    struct mqtt_conn *conns; // all open ones, through next/prev
+    bool congested;          // too much telemetry waits for its commit: nothing is read
+    struct post stop;        // "the server stops", from another thread
+    struct buf scratch;      // JSON made of a CBOR payload
+    struct err err;          // of the packet at hand: too large to be cleared on the stack for every message
+};
+
+struct mqtt_front {
+    struct core *core;
+    struct mqtt_settings settings;
+    struct sources *sources;
+    _Atomic size_t connections;
+    _Atomic bool stopping;
+    unsigned loops_len;
+    struct mqtt_loop loops[];
+};
+
+extern const struct conn_proto mqtt_conn_proto;
+
+#endif

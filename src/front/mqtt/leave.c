@@ -1,0 +1,72 @@
+#include "front/mqtt/leave.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "base/log.h"
+#include "domain/presence/presence.h"
+
+#define AGAIN_MS 100
+
+struct leave {
+    struct op op;
+    struct core *core;
+    struct link *link;
+    struct timer again;
+    char reason[32];
+    char detail[128];
+};
+
+struct leave *leave_new(struct core *core)
+{
+    struct leave *l = calloc(1, sizeof(*l));
+    if (l != NULL) {
+        l->core = core;
+    }
+    return l;
+}
+
+void leave_free(struct leave *l)
+{
+    if (l != NULL) {
+        link_unref(l->link);
+        free(l);
+    }
+}
+
+static enum status leave_run(struct tx *tx, struct op *op, struct err *err)
+{
+    struct leave *l = (struct leave *)op;
+    return presence_disconnected(tx, l->link, slice_str(l->reason), slice_str(l->detail), err);
+}
+
+static void leave_again(struct timer *t)
+{
+    struct leave *l = (struct leave *)((char *)t - offsetof(struct leave, again));
+    core_submit(l->core, &l->op);
+}
+
+// On the core thread; only a refusal for a full queue comes back at once, on the loop that submitted.
+static void leave_done(struct op *op)
+{
+    struct leave *l = (struct leave *)op;
+    if (op->status == ST_BUSY && loop_is_current(l->link->loop)) {
+        timer_start(&l->again, AGAIN_MS, 0);
+        return;
+    }
+    if (op->status != ST_OK && op->status != ST_SHUTDOWN) {
+        log_warn("mqtt", "the end of a session was not stored yet", LOGS("device", l->link->who.name),
+                 LOGS("error", op->err.text));
+    }
+    leave_free(l);
+}
+
+void leave_submit(struct leave *l, struct link *link, const char *reason, const char *detail)
+{
+    l->link = link_ref(link);
+    l->op = (struct op){.run = leave_run, .done = leave_done, .who = &l->link->who, .name = "mqtt.disconnect"};
+    snprintf(l->reason, sizeof(l->reason), "%s", reason);
+    snprintf(l->detail, sizeof(l->detail), "%s", detail);
+    timer_init(&l->again, link->loop, leave_again);
+    core_submit(l->core, &l->op);
+}

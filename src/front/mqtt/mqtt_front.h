@@ -1,0 +1,32 @@
+// MQTT for devices: one front object for all loops and listeners, plain and TLS.
+//
+//   mqtt_front_new -> listeners (mqtt_front_listen fills their configuration) -> mqtt_front_stop -> mqtt_front_free
+//
+// A connection lives on one loop. It turns packets into operations of the domain modules and their outcomes into
+// acknowledgements; it owns no durable state.
+#ifndef FRONT_MQTT_MQTT_FRONT_H
+#define FRONT_MQTT_MQTT_FRONT_H
+
+#include "core/conf.h"
+#include "core/core.h"
+#include "net/conn.h"
+
+#define MQTT_CONF_LEN 17
+extern const struct conf_key mqtt_conf[MQTT_CONF_LEN];
+
+struct mqtt_front;
+
+// Before the loops run. `loops` (copied) are all the loops that connections may live on; `conf` is read here and not kept.
+// ST_NOMEM.
+enum status mqtt_front_new(struct core *core, struct loop *const *loops, unsigned loops_len, const struct conf *conf,
+                           struct mqtt_front **ret, struct err *err);
+// Fills protocol, front, limits and timeouts of a listener; address, TLS context and loops are the caller's.
+void mqtt_front_listen(const struct mqtt_front *f, struct listen_conf *ret);
+// Any thread. Every open connection is told that the server shuts down (MQTT 5: DISCONNECT 0x8B) and closed once its
+// output has left; new ones are refused. Returns at once: wait for mqtt_front_connections to become 0.
+void mqtt_front_stop(struct mqtt_front *f);
+size_t mqtt_front_connections(const struct mqtt_front *f); // any thread
+// After the loops have ended and core_stop has returned. NULL is allowed.
+void mqtt_front_free(struct mqtt_front *f);
+
+#endif

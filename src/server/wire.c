@@ -1,0 +1,359 @@
+#include "server/wire.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/file.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "base/clock.h"
+#include "base/log.h"
+#include "core/core.h"
+#include "domain/command/command.h"
+#include "domain/identity/identity.h"
+#include "domain/presence/presence.h"
+#include "domain/telemetry/ingest.h"
+#include "front/http/api_ops.h"
+#include "front/http/http_front.h"
+#include "front/mqtt/mqtt_front.h"
+#include "net/conn.h"
+#include "net/tls.h"
+#include "server/gauges.h"
+#include "server/statements.h"
+#include "store/migrations.h"
+
+#define IO_THREADS_MAX 256
+
+enum { MQTTS, HTTPS, MQTT, HTTP, LISTENERS };
+static const struct {
+    const char *key, *name;
+    bool tls, http;
+} listener_kinds[LISTENERS] = {
+    [MQTTS] = {"listen.mqtts", "mqtts", true, false},
+    [HTTPS] = {"listen.https", "https", true, true},
+    [MQTT] = {"listen.mqtt", "mqtt", false, false},
+    [HTTP] = {"listen.http", "http", false, true},
+};
+
+// Built in this order, taken down in the reverse one:
+//
+//   lock -> core (stores) -> identity (CA, keys, first token) -> modules' start -> fronts -> threads -> listeners
+struct server {
+    const struct conf *conf;
+    int lock_fd;
+    char dir[PATH_MAX];
+    struct core *core;
+    struct identity *identity;
+    struct mqtt_front *mqtt;
+    struct http_front *http;
+    struct loop *loops[IO_THREADS_MAX];
+    unsigned loops_len;
+    struct tls_ctx *tls[2]; // MQTT, HTTP: they differ in ALPN
+    struct listener *listeners[LISTENERS];
+    bool started;
+};
+
+// --- data directory ----------------------------------------------------------------------------------------------
+
+static enum status open_dir(struct server *s, struct err *err)
+{
+    const char *dir = conf_str(s->conf, "server.data");
+    if (mkdir(dir, 0700) != 0 && errno != EEXIST) {
+        return err_at(err, ST_IO, dir, "cannot make the data directory: %s", strerror(errno));
+    }
+    if (realpath(dir, s->dir) == NULL) {
+        return err_at(err, ST_IO, dir, "cannot use the data directory: %s", strerror(errno));
+    }
+    char path[PATH_MAX + 8];
+    snprintf(path, sizeof(path), "%s/lock", s->dir);
+    s->lock_fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+    if (s->lock_fd < 0) {
+        return err_at(err, ST_IO, path, "cannot open the lock file: %s", strerror(errno));
+    }
+    if (flock(s->lock_fd, LOCK_EX | LOCK_NB) != 0) {
+        return err_at(err, ST_BUSY, s->dir,
+                      "another server runs on this data directory; stop it or give another --data");
+    }
+    return ST_OK;
+}
+
+// As many descriptors as the system gives: each connection is one.
+static void raise_descriptor_limit(void)
+{
+    struct rlimit lim;
+    if (getrlimit(RLIMIT_NOFILE, &lim) == 0 && lim.rlim_cur < lim.rlim_max) {
+        lim.rlim_cur = lim.rlim_max;
+        (void)setrlimit(RLIMIT_NOFILE, &lim);
+    }
+}
+
+// --- modules -----------------------------------------------------------------------------------------------------
+
+static enum status open_core(struct server *s, struct err *err)
+{
+    size_t lens[STATEMENT_TABLES_MAX];
+    const struct sql_def *tables[STATEMENT_TABLES_MAX];
+    size_t n = statement_tables(tables, lens);
+    struct core_conf cc = {
+        .dir = s->dir,
+        .migrations = db_migrations,
+        .migrations_len = DB_MIGRATIONS_LEN,
+        .sql_tables = tables,
+        .sql_lens = lens,
+        .sql_tables_len = n,
+        .ts = {.retention_us = conf_int(s->conf, "telemetry.retention"),
+               .segment_bytes = (uint32_t)conf_int(s->conf, "telemetry.segment_size"),
+               .flush_after_ms = (uint32_t)(conf_int(s->conf, "telemetry.flush_after") / 1000),
+               .series_per_device = (uint32_t)conf_int(s->conf, "telemetry.series_per_device"),
+               .metrics_per_tenant = (uint32_t)conf_int(s->conf, "telemetry.metrics_per_tenant"),
+               .head_bytes_max = (uint64_t)conf_int(s->conf, "telemetry.head_memory")},
+        .readers = (unsigned)conf_int(s->conf, "server.reader_threads"),
+        .batch_max = (unsigned)conf_int(s->conf, "core.batch_operations"),
+        .batch_us_max = (uint32_t)conf_int(s->conf, "core.batch_time"),
+        .queue_max = (uint32_t)conf_int(s->conf, "core.queue"),
+    };
+    return core_new(&cc, &s->core, err);
+}
+
+static enum status open_identity(struct server *s, struct err *err)
+{
+    struct identity_conf ic = {
+        .dir = s->dir,
+        .cert_validity_us = conf_int(s->conf, "identity.cert_validity"),
+        .auth_failures_per_min = (uint32_t)conf_int(s->conf, "identity.auth_failures"),
+        .claim_failures_per_min = (uint32_t)conf_int(s->conf, "identity.claim_failures"),
+    };
+    ic.names_len = conf_list(s->conf, "server.names", &ic.names);
+    return identity_open(s->core, &ic, &s->identity, err);
+}
+
+// Lowest first: each finds the world as its predecessors left it.
+static enum status start_modules(struct server *s, struct err *err)
+{
+    static enum status (*const starts[])(struct tx *, void *, struct err *) = {presence_start, telemetry_start,
+                                                                               command_start};
+    for (size_t i = 0; i < sizeof(starts) / sizeof(starts[0]); i++) {
+        enum status st = core_boot(s->core, starts[i], NULL, err);
+        if (st != ST_OK) {
+            return st;
+        }
+    }
+    gauges_register(s->core);
+    return ST_OK;
+}
+
+static enum status open_loops(struct server *s, struct err *err)
+{
+    int64_t want = conf_int(s->conf, "server.io_threads");
+    long cpus = sysconf(_SC_NPROCESSORS_ONLN);
+    unsigned n = want > 0 ? (unsigned)want : cpus > 0 ? (unsigned)cpus : 1;
+    for (unsigned i = 0; i < n && i < IO_THREADS_MAX; i++) {
+        char name[16];
+        snprintf(name, sizeof(name), "io-%u", i);
+        s->loops[i] = loop_new(name, err);
+        if (s->loops[i] == NULL) {
+            return ST_NOMEM;
+        }
+        s->loops_len++;
+    }
+    return ST_OK;
+}
+
+static enum status open_fronts(struct server *s, struct err *err)
+{
+    enum status st = mqtt_front_new(s->core, s->loops, s->loops_len, s->conf, &s->mqtt, err);
+    if (st != ST_OK) {
+        return st;
+    }
+    struct http_front_conf hc = {.core = s->core, .table = &api_table};
+    http_front_conf_read(s->conf, &hc);
+    return http_front_new(&hc, &s->http, err);
+}
+
+static enum status start_threads(struct server *s, struct err *err)
+{
+    enum status st = core_start(s->core, err);
+    s->started = st == ST_OK;
+    for (unsigned i = 0; st == ST_OK && i < s->loops_len; i++) {
+        st = loop_start(s->loops[i], err);
+    }
+    return st;
+}
+
+// --- listeners ---------------------------------------------------------------------------------------------------
+
+static enum status new_tls(struct server *s, const struct conf *conf, bool http, struct tls_ctx **ret, struct err *err)
+{
+    struct identity_files files = identity_files(s->identity);
+    struct tls_server_conf tc = {.cert_file = files.server_cert,
+                                 .key_file = files.server_key,
+                                 .client_ca_file = http ? NULL : files.ca,
+                                 .min_version = conf_int(conf, "tls.min_version") == 1 ? 0x0304 : 0x0303};
+    tc.alpn[0] = http ? "http/1.1" : "mqtt";
+    *ret = tls_server_new(&tc, err);
+    return *ret != NULL ? ST_OK : ST_IO;
+}
+
+static enum status open_listener(struct server *s, unsigned kind, struct err *err)
+{
+    const char *addr = conf_str(s->conf, listener_kinds[kind].key);
+    if (strcmp(addr, "off") == 0) {
+        return ST_OK;
+    }
+    struct listen_conf lc = {0};
+    if (listener_kinds[kind].http) {
+        lc = (struct listen_conf){.proto = &http_proto,
+                                  .front = s->http,
+                                  .in_max = HTTP_IN_MAX,
+                                  .in_max_before_auth = HTTP_IN_MAX,
+                                  .out_max = HTTP_OUT_MAX,
+                                  .open_timeout_ms = 10000,
+                                  .conns_max = 10000};
+    } else {
+        mqtt_front_listen(s->mqtt, &lc);
+    }
+    lc.addr = addr;
+    lc.tls = listener_kinds[kind].tls ? s->tls[listener_kinds[kind].http] : NULL;
+    lc.loops = s->loops;
+    lc.loops_len = s->loops_len;
+    enum status st = listener_open(&lc, &s->listeners[kind], err);
+    return st == ST_OK ? ST_OK : err_wrap(err, "--%s %s", listener_kinds[kind].name, addr);
+}
+
+static enum status open_listeners(struct server *s, struct err *err)
+{
+    enum status st = new_tls(s, s->conf, false, &s->tls[0], err);
+    if (st == ST_OK) {
+        st = new_tls(s, s->conf, true, &s->tls[1], err);
+    }
+    for (unsigned i = 0; st == ST_OK && i < LISTENERS; i++) {
+        st = open_listener(s, i, err);
+    }
+    return st;
+}
+
+// --- doors -------------------------------------------------------------------------------------------------------
+
+enum status server_new(const struct conf *conf, struct server **ret, struct err *err)
+{
+    static enum status (*const steps[])(struct server *, struct err *) = {
+        open_dir, open_core, open_identity, start_modules, open_loops, open_fronts, start_threads, open_listeners};
+    struct server *s = calloc(1, sizeof(*s));
+    if (s == NULL) {
+        return err_set(err, ST_NOMEM, "no memory for the server");
+    }
+    s->conf = conf;
+    s->lock_fd = -1;
+    raise_descriptor_limit();
+    for (size_t i = 0; i < sizeof(steps) / sizeof(steps[0]); i++) {
+        enum status st = steps[i](s, err);
+        if (st != ST_OK) {
+            server_stop(s);
+            server_free(s);
+            return st;
+        }
+    }
+    *ret = s;
+    return ST_OK;
+}
+
+void server_addresses(const struct server *s, struct buf *out)
+{
+    for (unsigned i = 0; i < LISTENERS; i++) {
+        const char *addr = conf_str(s->conf, listener_kinds[i].key);
+        buf_printf(out, "%s%s=", i > 0 ? " " : "", listener_kinds[i].name);
+        if (s->listeners[i] == NULL) {
+            buf_str(out, "off");
+            continue;
+        }
+        const char *colon = strrchr(addr, ':');
+        int host_len = colon != NULL ? (int)(colon - addr) : 0;
+        // "all addresses" is no address to connect to; this machine's own name for itself is.
+        bool any = host_len == 0 || strncmp(addr, "0.0.0.0:", 8) == 0 || strncmp(addr, "[::]:", 5) == 0;
+        buf_printf(out, "%.*s:%u", any ? 9 : host_len, any ? "localhost" : addr, listener_port(s->listeners[i]));
+    }
+}
+
+enum status server_reload(struct server *s, const struct conf *conf, struct err *err)
+{
+    bool changed = false;
+    struct tls_ctx *fresh[2] = {NULL, NULL};
+    enum status st = identity_refresh_server(s->identity, &changed, err);
+    for (unsigned i = 0; st == ST_OK && i < 2; i++) {
+        st = new_tls(s, conf, i == 1, &fresh[i], err);
+    }
+    if (st != ST_OK) {
+        tls_unref(fresh[0]);
+        return st;
+    }
+    for (unsigned i = 0; i < LISTENERS; i++) {
+        if (s->listeners[i] != NULL && listener_kinds[i].tls) {
+            listener_set_tls(s->listeners[i], fresh[listener_kinds[i].http]);
+        }
+    }
+    for (unsigned i = 0; i < 2; i++) {
+        tls_unref(s->tls[i]);
+        s->tls[i] = fresh[i];
+    }
+    s->conf = conf;
+    return ST_OK;
+}
+
+static void wait_for_connections(struct server *s)
+{
+    int64_t deadline = clock_mono_us() + conf_int(s->conf, "server.drain");
+    while (s->mqtt != NULL && mqtt_front_connections(s->mqtt) > 0 && clock_mono_us() < deadline) {
+        usleep(5000);
+    }
+}
+
+void server_stop(struct server *s)
+{
+    for (unsigned i = 0; i < LISTENERS; i++) {
+        if (s->listeners[i] != NULL) {
+            listener_stop(s->listeners[i]);
+        }
+    }
+    if (s->started) {
+        if (s->mqtt != NULL) {
+            mqtt_front_stop(s->mqtt);
+        }
+        wait_for_connections(s);
+        core_stop(s->core);
+    }
+    for (unsigned i = 0; i < s->loops_len; i++) {
+        loop_stop(s->loops[i]);
+    }
+    for (unsigned i = 0; i < s->loops_len; i++) {
+        loop_join(s->loops[i]);
+    }
+    s->started = false;
+}
+
+void server_free(struct server *s)
+{
+    if (s == NULL) {
+        return;
+    }
+    for (unsigned i = 0; i < LISTENERS; i++) {
+        listener_free(s->listeners[i]);
+    }
+    http_front_free(s->http);
+    mqtt_front_free(s->mqtt);
+    for (unsigned i = 0; i < s->loops_len; i++) {
+        loop_free(s->loops[i]);
+    }
+    tls_unref(s->tls[0]);
+    tls_unref(s->tls[1]);
+    identity_free(s->identity);
+    core_free(s->core);
+    if (s->lock_fd >= 0) {
+        close(s->lock_fd);
+    }
+    free(s);
+}
