@@ -332,6 +332,10 @@ void server_stop(struct server *s)
     for (unsigned i = 0; i < s->loops_len; i++) {
         loop_join(s->loops[i]);
     }
+    if (s->core != NULL) {
+        telemetry_stop(s->core);
+        presence_stop(s->core);
+    }
     s->started = false;
 }
 
