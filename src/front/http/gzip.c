@@ -75,7 +75,7 @@ static bool is_gzip(struct slice coding)
         return false;
     }
     for (size_t i = 0; i < coding.len; i++) {
-        if ((coding.p[i] | 0x20) != name[i]) {
+        if ((coding.p[i] | 0x20) != (uint8_t)name[i]) {
             return false;
         }
     }
