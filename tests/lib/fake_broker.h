@@ -24,13 +24,13 @@ struct fake_broker {
     uint8_t packet_mem[8192]; // the packet decoded last
 };
 
-static enum muster_status fb_open(void *arg)
+static inline enum muster_status fb_open(void *arg)
 {
     struct fake_broker *b = arg;
     b->opens++;
     return b->open_result;
 }
-static ptrdiff_t fb_read(void *arg, void *dst, size_t len)
+static inline ptrdiff_t fb_read(void *arg, void *dst, size_t len)
 {
     struct fake_broker *b = arg;
     size_t n = b->out.len < len ? b->out.len : len;
@@ -42,7 +42,7 @@ static ptrdiff_t fb_read(void *arg, void *dst, size_t len)
     buf_consume(&b->out, n);
     return (ptrdiff_t)n;
 }
-static ptrdiff_t fb_write(void *arg, const void *src, size_t len)
+static inline ptrdiff_t fb_write(void *arg, const void *src, size_t len)
 {
     struct fake_broker *b = arg;
     size_t n = len < b->write_room ? len : b->write_room;
@@ -51,7 +51,7 @@ static ptrdiff_t fb_write(void *arg, const void *src, size_t len)
     b->write_room -= n;
     return (ptrdiff_t)n;
 }
-static void fb_close(void *arg)
+static inline void fb_close(void *arg)
 {
     struct fake_broker *b = arg;
     b->closes++;
@@ -59,17 +59,17 @@ static void fb_close(void *arg)
     buf_clear(&b->in);
     buf_clear(&b->out);
 }
-static int64_t fb_now_ms(void *arg)
+static inline int64_t fb_now_ms(void *arg)
 {
     return ((struct fake_broker *)arg)->now_ms;
 }
-static void fb_random(void *arg, void *dst, size_t len)
+static inline void fb_random(void *arg, void *dst, size_t len)
 {
     memset(dst, 0, len);
     memcpy(dst, &((struct fake_broker *)arg)->random, len < 4 ? len : 4);
 }
 
-static struct muster_transport fb_init(struct fake_broker *b, enum mqtt_version v)
+static inline struct muster_transport fb_init(struct fake_broker *b, enum mqtt_version v)
 {
     memset(b, 0, sizeof(*b));
     b->version = v;
@@ -88,7 +88,7 @@ static struct muster_transport fb_init(struct fake_broker *b, enum mqtt_version 
 }
 
 // The next packet the client has sent; false when there is no whole one.
-static bool fb_recv(struct fake_broker *b, struct mqtt_packet *ret)
+static inline bool fb_recv(struct fake_broker *b, struct mqtt_packet *ret)
 {
     memcpy(b->packet_mem, b->in.p, b->in.len);
     size_t used = 0;
@@ -103,19 +103,19 @@ static bool fb_recv(struct fake_broker *b, struct mqtt_packet *ret)
     return true;
 }
 
-static void fb_send(struct fake_broker *b, const struct mqtt_packet *p)
+static inline void fb_send(struct fake_broker *b, const struct mqtt_packet *p)
 {
     assert(mqtt_encode(&b->out, b->version, p));
 }
 
-static void fb_connack(struct fake_broker *b, uint8_t reason)
+static inline void fb_connack(struct fake_broker *b, uint8_t reason)
 {
     struct mqtt_packet p = {.type = MQTT_CONNACK};
     p.u.connack.reason = reason;
     fb_send(b, &p);
 }
 
-static void fb_suback(struct fake_broker *b, uint16_t id, unsigned count, uint8_t reason)
+static inline void fb_suback(struct fake_broker *b, uint16_t id, unsigned count, uint8_t reason)
 {
     uint8_t reasons[8];
     memset(reasons, reason, sizeof(reasons));
@@ -125,12 +125,12 @@ static void fb_suback(struct fake_broker *b, uint16_t id, unsigned count, uint8_
     fb_send(b, &p);
 }
 
-static void fb_puback(struct fake_broker *b, uint16_t id, uint8_t reason)
+static inline void fb_puback(struct fake_broker *b, uint16_t id, uint8_t reason)
 {
     assert(mqtt_encode_puback(&b->out, b->version, id, reason, NULL));
 }
 
-static void fb_publish(struct fake_broker *b, const char *topic, const char *payload, uint8_t qos, uint16_t id)
+static inline void fb_publish(struct fake_broker *b, const char *topic, const char *payload, uint8_t qos, uint16_t id)
 {
     struct mqtt_packet p = {.type = MQTT_PUBLISH};
     p.u.publish =
