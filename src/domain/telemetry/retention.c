@@ -21,7 +21,7 @@ static void rule_commit(struct core *c, void *arg)
 {
     (void)c;
     struct rule *r = arg;
-    ts_set_retention(r->ts, r->tenant, slice_make(r->metric, r->len), r->keep_us);
+    (void)ts_set_retention(r->ts, r->tenant, slice_make(r->metric, r->len), r->keep_us);
     free(r);
 }
 
@@ -175,7 +175,7 @@ enum status retention_start(struct tx *tx, struct err *err)
     bool row = false;
     enum status st = stmt_step(s, &row, err);
     for (; st == ST_OK && row; st = stmt_step(s, &row, err)) {
-        ts_set_retention(tx->ts, (uint32_t)col_i64(s, 0), col_text(s, 1), col_i64(s, 2));
+        (void)ts_set_retention(tx->ts, (uint32_t)col_i64(s, 0), col_text(s, 1), col_i64(s, 2));
     }
     return st;
 }
