@@ -12,7 +12,6 @@
 #include "base/rand.h"
 
 #define FIRST_SAMPLE_MS 1000 // the CPU's load needs two readings
-#define TRIM_AFTER_MS   1000
 #define CLOSE_WAIT_MS   2000
 #define SETTINGS_MAX    4096
 
@@ -202,11 +201,16 @@ static enum status turn_dial(struct agent *a, int64_t now_ms, struct err *err)
     return agent_dial(a, err);
 }
 
-static void turn_memory(struct agent *a, int64_t now_ms)
+// Twice per connection: when the certificates have been read, before the handshake; and after it.
+static void turn_memory(struct agent *a)
 {
-    if (a->online && !a->trimmed && now_ms - a->online_ms >= TRIM_AFTER_MS) {
+    enum muster_state state = muster_state(a->client);
+    unsigned stage = state == MUSTER_OPENING ? 1 : a->online ? 2 : 0;
+    if (stage > a->trimmed) {
         agent_trim_memory();
-        a->trimmed = true;
+        a->trimmed = stage;
+    } else if (stage == 0 && state == MUSTER_WAITING) {
+        a->trimmed = 0;
     }
 }
 
@@ -231,7 +235,7 @@ static enum status agent_turn(struct agent *a, struct err *err)
     agent_report(a, now_ms);
     agent_forward(a, now_ms);
     agent_sync(a, now_ms);
-    turn_memory(a, now_ms);
+    turn_memory(a);
     turn_once(a);
     return ST_OK;
 }
@@ -251,7 +255,7 @@ static int agent_wait_ms(const struct agent *a, uint32_t client_ms)
     if (a->forward_after_ms > now_ms) {
         due = least(due, a->forward_after_ms);
     }
-    if (queue_dirty(a->queue) || (a->online && !a->trimmed) || a->asked) {
+    if (queue_dirty(a->queue) || a->asked) {
         due = least(due, now_ms + 1000);
     }
     return due <= now_ms ? 0 : (int)(due - now_ms);

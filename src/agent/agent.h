@@ -39,11 +39,11 @@ struct agent {
     bool redial;        // stop the client, then dial with what enrolment says
     bool online;        // as of the last on_state
     bool asked;         // for a certificate, on this connection
-    bool trimmed;       // memory of the handshake was given back on this connection
     bool report_due;    // facts and settings must be reported
     bool report_flying; // and are on their way
     bool rewind;        // a message was refused for the time being: send again from the first one
     bool sampled;
+    unsigned trimmed;      // memory given back on this connection: 1 before the handshake, 2 after it
     unsigned try_refusals; // of a renewed certificate
     unsigned flying;       // telemetry messages in the client's window
     unsigned enroll_failures;

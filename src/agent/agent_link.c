@@ -29,6 +29,8 @@ enum status agent_dial(struct agent *a, struct err *err)
         a->report_due = a->report_due || a->report_flying;
         a->report_flying = false;
     }
+    agent_trim_memory(); // what enrolment needed
+    a->trimmed = 0;
     if (!ok || muster_start(a->client) != MUSTER_OK) {
         return err_set(err, ST_NOMEM, "cannot start the client");
     }
@@ -176,7 +178,6 @@ static void went_online(struct agent *a)
     a->online = true;
     a->online_ms = agent_now_ms();
     a->asked = false;
-    a->trimmed = false;
     log_info("link", "connected", LOGS("device", a->enroll.device), LOGS("server", a->options->host));
     if (a->enroll.state == ENROLL_TRYING) {
         struct err err = {.code = ST_OK};

@@ -1,9 +1,12 @@
 #include "net/loop.h"
 
 #include <assert.h>
+#include <errno.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/eventfd.h>
+#include <unistd.h>
 
 #include "net/loop_priv.h"
 
@@ -11,6 +14,14 @@
 #define END_ROUNDS_MAX 1000
 
 // ---- posts: a stack many threads push to with one compare-and-swap; the loop takes all of it with one exchange ----
+
+// Not uv_async_send: the woken loop spins there until the sender is back from its write, which costs more than the wake-up when
+// the two share a CPU.
+static void wake_up(struct loop *l)
+{
+    // It can only fail when the counter is full, and then the loop is being woken already.
+    (void)eventfd_write(l->wake_fd, 1);
+}
 
 static void push_posts(struct loop *l, struct post *newest, struct post *oldest)
 {
@@ -20,7 +31,7 @@ static void push_posts(struct loop *l, struct post *newest, struct post *oldest)
     } while (
         !atomic_compare_exchange_weak_explicit(&l->posts, &head, newest, memory_order_release, memory_order_relaxed));
     if (head == NULL) {
-        uv_async_send(&l->wake); // a stack that was not empty has a wake-up under way already
+        wake_up(l); // a stack that was not empty has a wake-up under way already
     }
 }
 
@@ -65,9 +76,13 @@ static bool run_posts(struct loop *l)
     return true;
 }
 
-static void on_wake(uv_async_t *wake)
+static void on_wake(uv_poll_t *wake, int status, int events)
 {
+    (void)status;
+    (void)events;
     struct loop *l = wake->data;
+    eventfd_t count;
+    (void)eventfd_read(l->wake_fd, &count); // before the posts are taken: a later one wakes again
     run_posts(l);
     if (atomic_load(&l->stop) && !l->ending) {
         uv_stop(&l->uv);
@@ -167,6 +182,26 @@ static void init_handles(struct loop *l)
     uv_check_start(&l->check, on_check);
 }
 
+// The parts of a loop that the kernel may refuse. 0 or a libuv error, and nothing is left behind.
+static int init_kernel_parts(struct loop *l)
+{
+    int rc = uv_loop_init(&l->uv);
+    if (rc != 0) {
+        return rc;
+    }
+    l->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    rc = l->wake_fd >= 0 ? uv_poll_init(&l->uv, &l->wake, l->wake_fd) : uv_translate_sys_error(errno);
+    if (rc != 0) {
+        uv_loop_close(&l->uv);
+        if (l->wake_fd >= 0) {
+            close(l->wake_fd);
+        }
+        return rc;
+    }
+    uv_poll_start(&l->wake, UV_READABLE, on_wake);
+    return 0;
+}
+
 struct loop *loop_new(const char *name, struct err *err)
 {
     struct loop *l = calloc(1, sizeof(*l));
@@ -177,13 +212,7 @@ struct loop *loop_new(const char *name, struct err *err)
     snprintf(l->name, sizeof(l->name), "%s", name);
     l->hooks_tail = &l->hooks;
     l->tick_due_ms = -1;
-    int rc = uv_loop_init(&l->uv);
-    if (rc == 0) {
-        rc = uv_async_init(&l->uv, &l->wake, on_wake);
-        if (rc != 0) {
-            uv_loop_close(&l->uv);
-        }
-    }
+    int rc = init_kernel_parts(l);
     if (rc != 0) {
         err_set(err, ST_IO, "cannot set up event loop %s: %s", l->name, uv_strerror(rc));
         free(l);
@@ -265,7 +294,7 @@ enum status loop_start(struct loop *l, struct err *err)
 void loop_stop(struct loop *l)
 {
     atomic_store(&l->stop, true);
-    uv_async_send(&l->wake);
+    wake_up(l);
 }
 
 void loop_join(struct loop *l)
@@ -287,6 +316,7 @@ void loop_free(struct loop *l)
     }
     uv_close((uv_handle_t *)&l->wake, NULL);
     uv_run(&l->uv, UV_RUN_DEFAULT);
+    close(l->wake_fd);
     int rc = uv_loop_close(&l->uv);
     assert(rc == 0); // a handle was left behind
     (void)rc;

@@ -42,7 +42,8 @@ struct conns {
 
 struct loop {
     uv_loop_t uv;
-    uv_async_t wake;
+    uv_poll_t wake; // of wake_fd
+    int wake_fd;    // eventfd: written to make the poll return
     uv_prepare_t prepare;
     uv_check_t check;
     uv_idle_t idle;  // active while a turn left work behind

@@ -146,10 +146,13 @@ static void cbor_open_chunks(struct cbor_run *r, enum cbor_place place)
 // The text of a string item, which may be a key.
 static void cbor_write_text(struct cbor_run *r, struct slice text)
 {
-    if (cbor_top(r)->place == CP_MAP_KEY) {
-        jw_key_slice(&r->w, text);
-    } else {
+    if (cbor_top(r)->place != CP_MAP_KEY) {
         jw_slice(&r->w, text.p != NULL ? text : SLICE(""));
+    } else if (text.len > 0 && memchr(text.p, 0, text.len) != NULL) {
+        cbor_fail(r, ST_INVALID, "a map key may not hold U+0000");
+        return;
+    } else {
+        jw_key_slice(&r->w, text);
     }
     cbor_complete(r);
 }

@@ -204,9 +204,10 @@ struct mqtt_error {
 }; // text: static, names the violated rule, for reason strings and logs
 // Decodes the first packet of `in`. MQTT_DONE: *ret_used bytes were taken. MQTT_MORE: incomplete, *ret_need (may be NULL) is the
 // total length when already known, else 0. MQTT_BAD: *err says why; a packet over limits->packet_max is bad as soon as its
-// header is read. `v` is the connection's version (ignored for CONNECT). With MQTT_BAD, ret->type is what the first byte said (0
-// without one), and for a CONNECT u.connect.version is the version to answer in: 0 when the protocol level was not reached,
-// MQTT_V5 for levels above 5. A repeated subscription identifier in a PUBLISH is not an error: servers send them.
+// header is read. `v` is the connection's version (ignored for CONNECT). With MQTT_BAD and MQTT_MORE, ret->type is what the
+// first byte said (0 without one). With MQTT_BAD of a CONNECT, u.connect.version is the version to answer in: 0 when the
+// protocol level was not reached, MQTT_V5 for levels above 5. A repeated subscription identifier in a PUBLISH is not an
+// error: servers send them.
 enum mqtt_result mqtt_decode(struct slice in, enum mqtt_version v, const struct mqtt_limits *limits,
                              struct mqtt_packet *ret, size_t *ret_used, size_t *ret_need, struct mqtt_error *err);
 // Encodes one packet in the form of version `v` (3.1.1 drops properties and reason codes). False when it does not fit the buf

@@ -14,15 +14,17 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "core/core.h"
-#include "domain/audit/sql/audit.sql.h"
+#include "domain/command/command.h"
 #include "domain/identity/identity.h"
 #include "domain/presence/presence.h"
+#include "domain/telemetry/ingest.h"
 #include "front/http/api_ops.h"
 #include "front/http/http_front.h"
 #include "front/mqtt/mqtt_front.h"
 #include "net/conn.h"
 #include "net/tls.h"
 #include "server/gauges.h"
+#include "server/statements.h"
 #include "store/migrations.h"
 
 #define IO_THREADS_MAX 256
@@ -94,9 +96,9 @@ static void raise_descriptor_limit(void)
 
 static enum status open_core(struct server *s, struct err *err)
 {
-    size_t lens[SQL_TABLES];
-    const struct sql_def *tables[SQL_TABLES];
-    size_t n = sql_tables(tables, lens);
+    size_t lens[STATEMENT_TABLES_MAX];
+    const struct sql_def *tables[STATEMENT_TABLES_MAX];
+    size_t n = statement_tables(tables, lens);
     struct core_conf cc = {
         .dir = s->dir,
         .migrations = db_migrations,
@@ -128,6 +130,21 @@ static enum status open_identity(struct server *s, struct err *err)
     };
     ic.names_len = conf_list(s->conf, "server.names", &ic.names);
     return identity_open(s->core, &ic, &s->identity, err);
+}
+
+// Lowest first: each finds the world as its predecessors left it.
+static enum status start_modules(struct server *s, struct err *err)
+{
+    static enum status (*const starts[])(struct tx *, void *, struct err *) = {presence_start, telemetry_start,
+                                                                               command_start};
+    for (size_t i = 0; i < sizeof(starts) / sizeof(starts[0]); i++) {
+        enum status st = core_boot(s->core, starts[i], NULL, err);
+        if (st != ST_OK) {
+            return st;
+        }
+    }
+    gauges_register(s->core);
+    return ST_OK;
 }
 
 static enum status open_loops(struct server *s, struct err *err)

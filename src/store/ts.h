@@ -53,7 +53,7 @@ enum status ts_put(struct ts *t, struct ts_device *d, int64_t ts_us, struct slic
 // Durable counters per device, committed with the points (the ledger): `counter` is a small number the caller defines.
 #define TS_COUNTERS 24
 enum status ts_count(struct ts *t, struct ts_device *d, unsigned counter, uint64_t n);
-void ts_counters(const struct ts *t, uint64_t device,
+void ts_counters(struct ts *t, uint64_t device,
                  uint64_t out[TS_COUNTERS]); // committed values; zeros when unknown
 void ts_tenant_counters(const struct ts *t, uint32_t tenant, uint64_t out[TS_COUNTERS]);
 
@@ -72,7 +72,7 @@ void ts_undo(struct ts *t, struct ts_mark m);
 // Returns true while more is to do.
 bool ts_step(struct ts *t, int64_t now_us);
 enum status ts_flush(struct ts *t, struct err *err); // everything now (tests, shutdown of a partition)
-void ts_set_retention(struct ts *t, uint32_t tenant, struct slice metric_or_all, int64_t keep_us);
+enum status ts_set_retention(struct ts *t, uint32_t tenant, struct slice metric_or_all, int64_t keep_us);
 enum status ts_device_erase(struct ts *t, uint64_t device, struct err *err);
 
 struct ts_stats {

@@ -4,6 +4,7 @@
 //   - nesting: ours stops at 32, so inputs with more brackets than that only run through
 //   - whole numbers beyond 64 bits: a double for us, an error for jansson
 //   - "-0": a whole number for both
+//   - a NUL byte: never JSON for us, the end of the text for jansson
 //   - duplicate keys: the reader passes them on; json_check refuses them, and so does jansson when asked
 #include <assert.h>
 #include <jansson.h>
@@ -132,7 +133,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     bool good = ours(text);
     enum status checked = json_check(text, JSON_DEPTH_MAX, 10000, NULL);
     assert(good || checked == ST_MALFORMED || checked == ST_INVALID);
-    if (brackets > JSON_DEPTH_MAX || had_big_integer) {
+    bool nul = size > 0 && memchr(data, 0, size) != NULL;
+    assert(!nul || !good);
+    if (nul || brackets > JSON_DEPTH_MAX || had_big_integer) {
         return 0;
     }
     json_t *all = json_loadb((const char *)data, size, JSON_DECODE_ANY | JSON_ALLOW_NUL, NULL);

@@ -332,3 +332,8 @@ enum status identity_refresh_server(struct identity *id, bool *ret_changed, stru
 {
     return ca_server(id->ca, id->dir, (const char *const *)id->names, id->names_len, clock_wall_us(), ret_changed, err);
 }
+
+const struct identity *identity_get(const struct core *c)
+{
+    return identity_of(c);
+}

@@ -77,7 +77,8 @@ struct identity_files {
     const char *server_key;  // server.key
 };
 struct identity_files identity_files(const struct identity *id);
-struct slice identity_ca_pem(const struct identity *id); // any thread
+struct slice identity_ca_pem(const struct identity *id);   // any thread
+const struct identity *identity_get(const struct core *c); // any thread, between identity_open and identity_free
 // Makes the server certificate anew when it is due (see identity_open); *ret_changed: the listeners should reload. One
 // thread at a time; it may run beside the core thread.
 enum status identity_refresh_server(struct identity *id, bool *ret_changed, struct err *err);

@@ -102,7 +102,7 @@ struct http_req {
     // the operation
     int index; // into the table, -1: none
     const struct api_op *api;
-    struct route_match route;
+    struct api_match route;
     struct arena arena;
     struct buf body;
     uint64_t body_bytes; // came, stored or not

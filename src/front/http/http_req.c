@@ -230,7 +230,7 @@ static void refuse_route(struct http_req *req)
         return;
     }
     char allow[64];
-    route_allow(req->route.methods, allow);
+    api_route_allow(req->route.methods, allow);
     char text[120];
     snprintf(text, sizeof(text), "this path does not know the method; allowed: %s", allow);
     refuse_early(req, 405, "method_not_allowed", text);
@@ -254,7 +254,7 @@ static void step_route(struct http_req *req, const http_parser *parser)
         return;
     }
     const struct api_table *table = req->front->conf.table;
-    route_find(table, method_of(parser), url_part(req, &u, UF_PATH), &req->route);
+    api_route_find(table, method_of(parser), url_part(req, &u, UF_PATH), &req->route);
     if (req->route.op >= 0 && parser->method == HTTP_HEAD && table->ops[req->route.op].stream) {
         req->route.methods = 1U << API_GET;
         req->route.op = -1;

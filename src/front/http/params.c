@@ -209,8 +209,8 @@ static enum status take_query(const struct api_op *op, struct slice query, struc
     return ST_OK;
 }
 
-enum status params_read(const struct api_op *op, const struct route_match *route, struct slice query,
-                        struct arena *arena, struct slice params[API_PARAMS_MAX], struct err *err)
+enum status params_read(const struct api_op *op, const struct api_match *route, struct slice query, struct arena *arena,
+                        struct slice params[API_PARAMS_MAX], struct err *err)
 {
     for (int i = 0; i < op->params_len; i++) {
         params[i] = (struct slice){NULL, 0};

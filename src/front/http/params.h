@@ -7,8 +7,8 @@
 
 // `query` is what follows "?", or empty. Decoded text lives in `arena` and is NUL-terminated. ST_INVALID with err->where
 // the name of the parameter; unknown, repeated and missing ones are refused. ST_NOMEM when the arena is full.
-enum status params_read(const struct api_op *op, const struct route_match *route, struct slice query,
-                        struct arena *arena, struct slice params[API_PARAMS_MAX], struct err *err);
+enum status params_read(const struct api_op *op, const struct api_match *route, struct slice query, struct arena *arena,
+                        struct slice params[API_PARAMS_MAX], struct err *err);
 
 // RFC 3986 percent-decoding; `plus`: "+" is a space (query). p == NULL when an escape is broken, the text has a NUL byte or
 // is not UTF-8, or there is no room.

@@ -8,7 +8,7 @@ const char *api_method_text(enum api_method m)
     return names[m];
 }
 
-void route_allow(unsigned methods, char dst[64])
+void api_route_allow(unsigned methods, char dst[64])
 {
     struct buf b = buf_fixed(dst, 63);
     for (unsigned m = 0; m < API_METHOD__COUNT; m++) {
@@ -20,7 +20,7 @@ void route_allow(unsigned methods, char dst[64])
 }
 
 // False when the path does not start with a slash or has more segments than any route.
-static bool split(struct slice path, struct route_match *m)
+static bool split(struct slice path, struct api_match *m)
 {
     m->segments_len = 0;
     if (path.len == 0 || path.p[0] != '/') {
@@ -64,9 +64,9 @@ static const struct api_route *literal(const struct api_route *node, struct slic
     return NULL;
 }
 
-void route_find(const struct api_table *table, enum api_method method, struct slice path, struct route_match *ret)
+void api_route_find(const struct api_table *table, enum api_method method, struct slice path, struct api_match *ret)
 {
-    *ret = (struct route_match){.op = -1};
+    *ret = (struct api_match){.op = -1};
     if (!split(path, ret)) {
         return;
     }

@@ -5,7 +5,7 @@
 
 #include "front/http/table.h"
 
-struct route_match {
+struct api_match {
     int op;           // index into the table, -1: none
     unsigned methods; // when op is -1: bits of the methods this path has (405), 0: no such path (404)
     struct slice segments[API_SEGMENTS_MAX]; // as sent, still percent-encoded
@@ -13,9 +13,9 @@ struct route_match {
 };
 
 // `path` starts with "/" and ends before "?". Borrowed by the match. API_METHOD__COUNT: a method no operation has.
-void route_find(const struct api_table *table, enum api_method method, struct slice path, struct route_match *ret);
+void api_route_find(const struct api_table *table, enum api_method method, struct slice path, struct api_match *ret);
 // "GET, HEAD, PUT" for the Allow header.
-void route_allow(unsigned methods, char dst[64]);
+void api_route_allow(unsigned methods, char dst[64]);
 const char *api_method_text(enum api_method m);
 
 #endif

@@ -63,8 +63,9 @@ static void refuse(struct mqtt_conn *mc, uint8_t reason, const char *text, const
 
 void mqtt_connect_malformed(struct mqtt_conn *mc, enum mqtt_version v, const struct mqtt_error *err)
 {
-    mc->version = v;
-    if (v == MQTT_V5 || err->reason == MQTT_RC_BAD_VERSION) {
+    bool known = v != 0; // else there is no form to answer in
+    mc->version = known ? v : mc->version;
+    if (known && (v == MQTT_V5 || err->reason == MQTT_RC_BAD_VERSION)) {
         refuse(mc, err->reason, err->text, err->text);
         return;
     }
@@ -168,8 +169,7 @@ static enum status connect_run(struct tx *tx, struct op *op, struct err *err)
     if (who->kind != WHO_DEVICE) {
         return ST_OK;
     }
-    s = device_activate(tx, &co->device, err);
-    return s == ST_OK ? presence_connected(tx, co->link, &co->device, &co->info, err) : s;
+    return presence_connected(tx, co->link, &co->device, &co->info, err);
 }
 
 static void connack(struct mqtt_conn *mc, const struct connect_op *co)

@@ -102,6 +102,7 @@ static void test_refuses(void **state)
         {"\"a", "!2 the text ends too early"},
         {"\"a\nb\"", "!2 control character in a string"},
         {"\"12345678\x1f\"", "!9 control character in a string"},
+        {"{\"a\\u0000\":1}", "{ !3 \\u0000 in a key"},
         {"\"\\x\"", "!1 invalid escape in a string"},
         {"\"\\u12g4\"", "!1 invalid escape in a string"},
         {"\"\\ud800\"", "!1 invalid escape in a string"},

@@ -13,16 +13,16 @@
 
 static const struct api_table table = {testapi_ops, NULL, TESTAPI_OP__COUNT, &testapi_root};
 
-static int find(enum api_method m, const char *path, struct route_match *ret)
+static int find(enum api_method m, const char *path, struct api_match *ret)
 {
-    route_find(&table, m, slice_str(path), ret);
+    api_route_find(&table, m, slice_str(path), ret);
     return ret->op;
 }
 
 static void finds_operations(void **state)
 {
     (void)state;
-    struct route_match m;
+    struct api_match m;
     assert_int_equal(find(API_GET, "/ping", &m), TESTAPI_OP_THING_PING);
     assert_int_equal(find(API_GET, "/api/v1/things", &m), TESTAPI_OP_THING_LIST);
     assert_int_equal(find(API_POST, "/api/v1/things", &m), TESTAPI_OP_THING_CREATE);
@@ -36,14 +36,14 @@ static void finds_operations(void **state)
 static void a_literal_does_not_hide_a_parameter(void **state)
 {
     (void)state;
-    struct route_match m;
+    struct api_match m;
     assert_int_equal(find(API_POST, "/api/v1/things/import", &m), TESTAPI_OP_THING_IMPORT);
     assert_int_equal(find(API_GET, "/api/v1/things/import", &m), TESTAPI_OP_THING_GET);
     assert_int_equal(find(API_GET, "/api/v1/things/import/parts/x", &m), TESTAPI_OP_THING_PART);
     assert_int_equal(find(API_PUT, "/api/v1/things/import", &m), -1);
     assert_int_equal(m.methods, 1U << API_POST | 1U << API_GET | 1U << API_PATCH | 1U << API_DELETE);
     char allow[64];
-    route_allow(m.methods, allow);
+    api_route_allow(m.methods, allow);
     assert_string_equal(allow, "GET, HEAD, POST, PATCH, DELETE");
 }
 
@@ -66,11 +66,11 @@ static void knows_nothing_else(void **state)
                                         "/api/v1/things/a/parts/",
                                         "/a/b/c/d/e/f/g/h/i/j/k/l/m/n/o/p"};
     for (size_t i = 0; i < sizeof(paths) / sizeof(paths[0]); i++) {
-        struct route_match m;
+        struct api_match m;
         assert_int_equal(find(API_GET, paths[i], &m), -1);
         assert_int_equal(m.methods, 0);
     }
-    struct route_match m;
+    struct api_match m;
     assert_int_equal(find(API_METHOD__COUNT, "/ping", &m), -1); // a method no operation has
     assert_int_equal(m.methods, 1U << API_GET);
 }
@@ -85,7 +85,7 @@ struct read {
 
 static enum status params(struct read *r, enum api_method method, const char *path, const char *query)
 {
-    struct route_match m;
+    struct api_match m;
     assert_true(find(method, path, &m) >= 0);
     arena_init(&r->arena, 1 << 16);
     r->err = (struct err){.code = ST_OK};

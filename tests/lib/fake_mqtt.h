@@ -1,0 +1,609 @@
+// What the MQTT front stands on, for its tests: connections, a loop, a core and domain modules that do what the test says.
+// Nothing happens by itself: fake_core_run runs operations, fake_ingest_commit ends telemetry batches, fake_turn runs what
+// was posted and offers kept input. Include in exactly one file of a program.
+#ifndef TESTS_LIB_FAKE_MQTT_H
+#define TESTS_LIB_FAKE_MQTT_H
+
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "base/log.h"
+#include "domain/command/command.h"
+#include "domain/identity/identity.h"
+#include "domain/presence/presence.h"
+#include "domain/telemetry/ingest.h"
+#include "domain/twin/twin.h"
+#include "front/mqtt/front.h"
+#include "net/conn.h"
+
+#define FAKE_CONNS   16
+#define FAKE_PENDING 8192
+
+struct loop {
+    struct post *first, *last;
+    struct timer *timers;
+    int64_t now_ms;
+    struct conn *conns[FAKE_CONNS];
+};
+struct conn {
+    struct loop *loop;
+    uint64_t id;
+    void *user;
+    struct buf in, out;
+    bool paused, resume, closing, authenticated, loopback;
+    char close_text[256];
+    const char *peer;
+    struct tls_peer *tls;
+};
+struct core {
+    struct op *first, *last;
+    enum status refuse; // core_submit completes with it
+    enum status commit; // outcome of every operation that ran well
+    bool core_thread;   // inside fake_core_run
+    unsigned ran, auth_failures, connected, disconnected, activated;
+    unsigned events, reports, replies, twin_pushes, command_pushes, enrolled, renewed, stored;
+    enum status twin_status, push_status;
+    uint64_t reply_id;
+    char reason[64], detail[192]; // of the last disconnect
+    char payload[512];            // of the last event, report, reply
+    char client_id[200], protocol[16];
+    struct link *link;    // of the last connect; one reference
+    struct link *counted; // by the operation that runs, for its undoing
+};
+struct ingest {
+    ingest_acked_fn acked;
+    void *arg;
+    struct ingest_ack acks[FAKE_PENDING];
+    struct link *links[FAKE_PENDING];
+    size_t len;
+    unsigned put, refused[ST__COUNT], failed[ST__COUNT];
+};
+struct fake {
+    struct core core;
+    struct loop loop;
+    struct mqtt_front *front;
+    struct listen_conf listen;
+    uint64_t last_id;
+};
+
+static struct ingest *fake_ingest; // of the one front of a test: what ingest_new made last
+
+// --- loop --------------------------------------------------------------------------------------------------------
+
+void loop_post(struct loop *l, struct post *p)
+{
+    p->next = NULL;
+    if (l->last != NULL) {
+        l->last->next = p;
+    } else {
+        l->first = p;
+    }
+    l->last = p;
+}
+int64_t loop_now_ms(const struct loop *l)
+{
+    return l->now_ms;
+}
+static bool fake_on_core; // which thread the caller is to be
+bool loop_is_current(const struct loop *l)
+{
+    (void)l;
+    return !fake_on_core;
+}
+void timer_init(struct timer *t, struct loop *l, void (*fn)(struct timer *t))
+{
+    *t = (struct timer){.fn = fn, .loop = l};
+}
+void timer_stop(struct timer *t)
+{
+    for (struct timer **p = &t->loop->timers; t->armed && *p != NULL; p = &(*p)->next) {
+        if (*p == t) {
+            *p = t->next;
+            t->armed = false;
+            return;
+        }
+    }
+}
+void timer_start(struct timer *t, uint32_t delay_ms, uint32_t repeat_ms)
+{
+    timer_stop(t);
+    t->due_ms = t->loop->now_ms + delay_ms;
+    t->repeat_ms = repeat_ms;
+    t->armed = true;
+    t->next = t->loop->timers;
+    t->loop->timers = t;
+}
+// Moves the clock; due timers fire.
+static inline void fake_sleep(struct fake *f, int64_t ms)
+{
+    f->loop.now_ms += ms;
+    struct timer *due;
+    do {
+        for (due = f->loop.timers; due != NULL && due->due_ms > f->loop.now_ms; due = due->next) {
+        }
+        if (due != NULL) {
+            timer_stop(due);
+            due->fn(due);
+        }
+    } while (due != NULL);
+}
+
+// --- connections -------------------------------------------------------------------------------------------------
+
+void conn_set_user(struct conn *c, void *user)
+{
+    c->user = user;
+}
+void *conn_user(const struct conn *c)
+{
+    return c->user;
+}
+struct loop *conn_loop(const struct conn *c)
+{
+    return c->loop;
+}
+uint64_t conn_id(const struct conn *c)
+{
+    return c->id;
+}
+struct conn *conn_find(struct loop *l, uint64_t id)
+{
+    for (unsigned i = 0; i < FAKE_CONNS; i++) {
+        if (l->conns[i] != NULL && l->conns[i]->id == id) {
+            return l->conns[i];
+        }
+    }
+    return NULL;
+}
+const char *conn_peer_addr(const struct conn *c)
+{
+    return c->peer;
+}
+bool conn_peer_is_loopback(const struct conn *c)
+{
+    return c->loopback;
+}
+const struct tls_peer *conn_tls(const struct conn *c)
+{
+    return c->tls;
+}
+void conn_authenticated(struct conn *c)
+{
+    c->authenticated = true;
+}
+struct buf *conn_out(struct conn *c)
+{
+    static struct buf sink; // takes nothing
+    sink = buf_fixed(NULL, 0);
+    return c->closing ? &sink : &c->out;
+}
+void conn_flush_later(struct conn *c)
+{
+    (void)c;
+}
+size_t conn_out_len(const struct conn *c)
+{
+    return c->out.len;
+}
+void conn_pause(struct conn *c)
+{
+    c->paused = true;
+}
+void conn_resume(struct conn *c)
+{
+    c->resume = c->paused;
+    c->paused = false;
+}
+void conn_close(struct conn *c, const char *text)
+{
+    if (!c->closing) {
+        c->closing = true;
+        snprintf(c->close_text, sizeof(c->close_text), "%s", text);
+    }
+}
+const char *close_cause_text(enum close_cause c)
+{
+    return c == CLOSE_EOF ? "peer_closed" : "connection_reset";
+}
+void crypto_wipe(void *p, size_t len);
+void crypto_wipe(void *p, size_t len)
+{
+    memset(p, 0, len);
+}
+
+static inline void fake_offer(struct fake *f, struct conn *c)
+{
+    if (c->paused || c->closing || c->in.len == 0) {
+        return;
+    }
+    size_t n = f->listen.proto->on_data(c, buf_view(&c->in));
+    buf_consume(&c->in, n);
+}
+static inline void fake_input(struct fake *f, struct conn *c, struct slice bytes)
+{
+    buf_slice(&c->in, bytes);
+    fake_offer(f, c);
+}
+static inline struct conn *fake_open(struct fake *f)
+{
+    struct conn *c = calloc(1, sizeof(*c));
+    c->loop = &f->loop;
+    c->id = ++f->last_id;
+    c->in = buf_heap(1 << 20);
+    c->out = buf_heap(8 << 20);
+    c->peer = "192.0.2.1:1234";
+    if (f->listen.proto->on_open(c, f->listen.front) != ST_OK) {
+        free(c);
+        return NULL;
+    }
+    for (unsigned i = 0; i < FAKE_CONNS; i++) {
+        if (f->loop.conns[i] == NULL) {
+            f->loop.conns[i] = c;
+            break;
+        }
+    }
+    return c;
+}
+// The end of a connection: on_close, then it is gone.
+static inline void fake_gone(struct fake *f, struct conn *c, enum close_cause cause)
+{
+    struct close_reason why = {.cause = c->closing ? CLOSE_LOCAL : cause};
+    snprintf(why.text, sizeof(why.text), "%.100s", c->close_text);
+    for (unsigned i = 0; i < FAKE_CONNS; i++) {
+        if (f->loop.conns[i] == c) {
+            f->loop.conns[i] = NULL;
+        }
+    }
+    f->listen.proto->on_close(c, &why);
+    buf_release(&c->in);
+    buf_release(&c->out);
+    free(c);
+}
+static inline void fake_turn(struct fake *f)
+{
+    struct post *p = f->loop.first;
+    f->loop.first = f->loop.last = NULL;
+    while (p != NULL) {
+        struct post *next = p->next;
+        p->fn(p);
+        p = next;
+    }
+    for (unsigned i = 0; i < FAKE_CONNS; i++) {
+        struct conn *c = f->loop.conns[i];
+        if (c != NULL && c->resume) {
+            c->resume = false;
+            fake_offer(f, c);
+        }
+    }
+}
+
+// --- core --------------------------------------------------------------------------------------------------------
+
+static inline void fake_op_posted(struct post *p)
+{
+    struct op *op = (struct op *)p;
+    op->done(op);
+}
+static inline void fake_op_end(struct op *op)
+{
+    if (op->reply_to == NULL) {
+        op->done(op);
+    } else {
+        op->post.fn = fake_op_posted;
+        loop_post(op->reply_to, &op->post);
+    }
+}
+void core_submit(struct core *c, struct op *op)
+{
+    op->status = ST_OK;
+    op->err.code = ST_OK;
+    op->err.text[0] = '\0';
+    op->err.where[0] = '\0';
+    op->core = c;
+    if (c->refuse != ST_OK) {
+        op->status = err_set(&op->err, c->refuse, "refused by the test");
+        fake_op_end(op);
+        return;
+    }
+    op->post.next = NULL;
+    if (c->last != NULL) {
+        c->last->post.next = &op->post;
+    } else {
+        c->first = op;
+    }
+    c->last = op;
+}
+static inline void fake_core_run(struct fake *f)
+{
+    struct op *op = f->core.first;
+    f->core.first = f->core.last = NULL;
+    fake_on_core = true;
+    while (op != NULL) {
+        struct op *next = (struct op *)op->post.next;
+        struct principal sys = {.kind = WHO_SYSTEM};
+        struct tx tx = {
+            .core = &f->core, .who = op->who != NULL ? op->who : &sys, .now_us = 1700000000000000, .op = op};
+        f->core.counted = NULL;
+        op->status = op->run(&tx, op, &op->err);
+        if (op->status == ST_OK && f->core.commit != ST_OK) {
+            if (f->core.counted != NULL) {
+                atomic_fetch_add(&f->core.counted->in_flight, 1);
+            }
+            op->status = err_set(&op->err, f->core.commit, "commit failed by the test");
+        }
+        f->core.ran++;
+        fake_op_end(op);
+        op = next;
+    }
+    fake_on_core = false;
+}
+
+// --- telemetry ---------------------------------------------------------------------------------------------------
+
+struct ingest *ingest_new(struct core *core, struct loop *loop, ingest_acked_fn acked, void *arg)
+{
+    (void)core;
+    (void)loop;
+    fake_ingest = calloc(1, sizeof(*fake_ingest));
+    fake_ingest->acked = acked;
+    fake_ingest->arg = arg;
+    return fake_ingest;
+}
+void ingest_free(struct ingest *in)
+{
+    for (size_t i = 0; in != NULL && i < in->len; i++) {
+        link_unref(in->links[i]);
+    }
+    free(in);
+}
+// A payload that begins with '{' or a CBOR map is fine, everything else is not.
+enum status ingest_put(struct ingest *in, struct link *from, uint16_t packet_id, bool dup, struct slice payload,
+                       struct slice content_type, struct err *err)
+{
+    (void)dup;
+    (void)content_type;
+    in->put++;
+    if (payload.len == 0 || (payload.p[0] != '{' && payload.p[0] >> 5 != 5) || in->len == FAKE_PENDING) {
+        in->refused[ST_INVALID]++;
+        return err_at(err, ST_INVALID, "/x", "not telemetry");
+    }
+    in->acks[in->len] = (struct ingest_ack){from->conn, packet_id, ST_OK};
+    in->links[in->len++] = link_ref(from);
+    return ST_OK;
+}
+void ingest_refused(struct ingest *in, struct link *from, enum status why)
+{
+    (void)from;
+    in->refused[why]++;
+}
+void ingest_failed(struct ingest *in, struct link *from, enum status why)
+{
+    in->failed[why]++;
+    atomic_fetch_sub(&from->in_flight, 1);
+}
+size_t ingest_pending(const struct ingest *in)
+{
+    return in->len;
+}
+static inline void fake_ingest_commit(enum status s)
+{
+    size_t n = fake_ingest->len;
+    fake_ingest->len = 0;
+    for (size_t i = 0; i < n; i++) {
+        fake_ingest->acks[i].status = s;
+        link_unref(fake_ingest->links[i]);
+    }
+    if (n > 0) {
+        fake_ingest->acked(fake_ingest->arg, fake_ingest->acks, n);
+    }
+}
+enum status ledger_stored(struct tx *tx, struct link *from, struct err *err)
+{
+    (void)err;
+    tx->core->stored++;
+    tx->core->counted = from;
+    atomic_fetch_sub(&from->in_flight, 1);
+    return ST_OK;
+}
+
+// --- identity and presence: the user name says what happens ------------------------------------------------------
+
+enum status identity_authenticate(struct tx *tx, const struct credential *cred, struct principal *ret,
+                                  struct device_ref *ret_device, struct err *err)
+{
+    static const struct {
+        const char *user;
+        enum status status;
+    } bad[] = {{"stranger", ST_UNAUTHENTICATED}, {"revoked", ST_FORBIDDEN}, {"often", ST_LIMIT}, {"broken", ST_IO}};
+    for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
+        if (slice_eq_str(cred->username, bad[i].user)) {
+            return err_set(err, bad[i].status, "secret detail");
+        }
+    }
+    bool claim = slice_eq_str(cred->username, "$claim");
+    *ret = (struct principal){.kind = claim ? WHO_CLAIM : WHO_DEVICE, .tenant = 1, .row = 7};
+    snprintf(ret->name, sizeof(ret->name), "%s", claim ? "claim-1" : "d1");
+    *ret_device = (struct device_ref){.row = 7, .tenant = 1, .state = DEVICE_ACTIVE, .id = "d1"};
+    slice_to_cstr(cred->client_id, tx->core->client_id, sizeof(tx->core->client_id));
+    return ST_OK;
+}
+void identity_auth_failed(struct core *c, struct slice peer_addr)
+{
+    (void)peer_addr;
+    c->auth_failures++;
+}
+enum status presence_connected(struct tx *tx, struct link *link, const struct device_ref *d,
+                               const struct presence_info *info, struct err *err)
+{
+    (void)d;
+    (void)err;
+    tx->core->connected++;
+    slice_to_cstr(info->protocol, tx->core->protocol, sizeof(tx->core->protocol));
+    link_unref(tx->core->link);
+    tx->core->link = link_ref(link);
+    return ST_OK;
+}
+enum status presence_disconnected(struct tx *tx, struct link *link, struct slice reason, struct slice detail,
+                                  struct err *err)
+{
+    (void)link;
+    (void)err;
+    tx->core->disconnected++;
+    slice_to_cstr(reason, tx->core->reason, sizeof(tx->core->reason));
+    slice_to_cstr(detail, tx->core->detail, sizeof(tx->core->detail));
+    return ST_OK;
+}
+static enum device_state fake_device_state = DEVICE_ACTIVE;
+enum status device_find_row(struct tx *tx, uint64_t row, struct device_ref *ret, struct err *err)
+{
+    (void)tx;
+    (void)err;
+    *ret = (struct device_ref){.row = row, .tenant = 1, .state = fake_device_state, .id = "d1"};
+    return ST_OK;
+}
+const char *device_state_text(enum device_state s)
+{
+    return s == DEVICE_SUSPENDED ? "suspended" : "active";
+}
+enum status identity_enroll(struct tx *tx, struct slice csr_pem, struct slice device, const json_t *desc,
+                            struct jw *out, struct err *err)
+{
+    if (!slice_eq_str(csr_pem, "CSR")) {
+        return err_at(err, ST_INVALID, "/csr", "no CSR");
+    }
+    tx->core->enrolled++;
+    snprintf(tx->core->payload, sizeof(tx->core->payload), SLICE_FMT " %zu", SLICE_ARG(device), json_object_size(desc));
+    jw_object(out);
+    jw_key(out, "device");
+    jw_slice(out, device);
+    jw_object_end(out);
+    return ST_OK;
+}
+enum status identity_renew(struct tx *tx, struct slice csr_pem, struct jw *out, struct err *err)
+{
+    (void)csr_pem;
+    (void)err;
+    tx->core->renewed++;
+    jw_object(out);
+    jw_object_end(out);
+    return ST_OK;
+}
+
+// --- twin, commands, events --------------------------------------------------------------------------------------
+
+static inline void fake_keep(struct core *c, struct slice payload)
+{
+    slice_to_cstr(payload, c->payload, sizeof(c->payload));
+}
+enum status twin_report(struct tx *tx, const struct device_ref *d, struct slice patch, struct err *err)
+{
+    (void)d;
+    tx->core->reports++;
+    fake_keep(tx->core, patch);
+    return tx->core->twin_status == ST_OK ? ST_OK : err_set(err, tx->core->twin_status, "refused by the twin");
+}
+enum status twin_write_for_device(struct tx *tx, const struct device_ref *d, bool with_reported, struct jw *out,
+                                  struct err *err)
+{
+    (void)tx;
+    (void)d;
+    (void)err;
+    jw_object(out);
+    jw_key(out, "reported");
+    jw_bool(out, with_reported);
+    jw_object_end(out);
+    return ST_OK;
+}
+enum status twin_push_pending(struct tx *tx, const struct device_ref *d, struct link *link, struct err *err)
+{
+    (void)d;
+    (void)link;
+    tx->core->twin_pushes++;
+    return tx->core->push_status == ST_OK ? ST_OK : err_set(err, tx->core->push_status, "no");
+}
+enum status command_push_pending(struct tx *tx, const struct device_ref *d, struct link *link, struct err *err)
+{
+    (void)d;
+    (void)link;
+    (void)err;
+    tx->core->command_pushes++;
+    return ST_OK;
+}
+enum status command_reply(struct tx *tx, const struct device_ref *d, uint64_t id, struct slice payload, struct err *err)
+{
+    (void)d;
+    (void)err;
+    tx->core->replies++;
+    tx->core->reply_id = id;
+    fake_keep(tx->core, payload);
+    return ST_OK;
+}
+enum status device_event(struct tx *tx, const struct device_ref *d, struct slice name, struct slice payload,
+                         int64_t ts_us, struct err *err)
+{
+    (void)d;
+    (void)ts_us;
+    if (slice_eq_str(name, "bad")) {
+        return err_set(err, ST_INVALID, "bad event");
+    }
+    tx->core->events++;
+    fake_keep(tx->core, payload);
+    return ST_OK;
+}
+
+// --- the whole ---------------------------------------------------------------------------------------------------
+
+// Overrides: "key=value", NULL-terminated; may be NULL.
+static inline struct fake *fake_new(const char *const *overrides)
+{
+    static const struct conf_module mods[] = {{"MQTT", mqtt_conf, MQTT_CONF_LEN}};
+    static const char *const none[] = {NULL};
+    struct fake *f = calloc(1, sizeof(*f));
+    struct buf problems = buf_heap(4096);
+    struct conf *conf = NULL;
+    struct loop *loops[1] = {&f->loop};
+    struct err err;
+    log_set_level(LOG_ERROR); // what the front says of bad clients is expected here
+    f->loop.now_ms = 1000;
+    if (conf_load(mods, 1, NULL, overrides != NULL ? overrides : none, &conf, &problems) != ST_OK) {
+        fprintf(stderr, SLICE_FMT, SLICE_ARG(buf_view(&problems)));
+        abort();
+    }
+    if (mqtt_front_new(&f->core, loops, 1, conf, &f->front, &err) != ST_OK) {
+        abort();
+    }
+    mqtt_front_listen(f->front, &f->listen);
+    conf_free(conf);
+    buf_release(&problems);
+    fake_device_state = DEVICE_ACTIVE;
+    return f;
+}
+// Runs everything until nothing is left to do.
+static inline void fake_settle(struct fake *f)
+{
+    for (unsigned i = 0; i < 64 && (f->core.first != NULL || fake_ingest->len > 0 || f->loop.first != NULL || i < 2);
+         i++) {
+        fake_core_run(f);
+        fake_ingest_commit(ST_OK);
+        fake_turn(f);
+    }
+}
+static inline void fake_free(struct fake *f)
+{
+    f->core.refuse = ST_OK;
+    f->core.commit = ST_OK;
+    for (unsigned i = 0; i < FAKE_CONNS; i++) {
+        if (f->loop.conns[i] != NULL) {
+            fake_gone(f, f->loop.conns[i], CLOSE_EOF);
+        }
+    }
+    fake_settle(f);
+    if (mqtt_front_connections(f->front) != 0) {
+        abort();
+    }
+    link_unref(f->core.link);
+    mqtt_front_free(f->front);
+    free(f);
+}
+
+#endif

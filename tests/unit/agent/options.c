@@ -1,0 +1,112 @@
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdlib.h>
+
+#include <cmocka.h>
+
+#include "agent/options.h"
+
+#define ARGS_MAX 32
+
+static enum status parse(struct options *o, struct err *err, const char *line)
+{
+    static char copy[512];
+    char *argv[ARGS_MAX] = {"muster-agent"};
+    int argc = 1;
+    assert_true(strlen(line) < sizeof(copy));
+    memcpy(copy, line, strlen(line) + 1);
+    for (char *word = strtok(copy, " "); word != NULL && argc < ARGS_MAX; word = strtok(NULL, " ")) {
+        argv[argc++] = word;
+    }
+    return options_parse(o, argc, argv, err);
+}
+
+static void takes_what_is_right(void **state)
+{
+    (void)state;
+    struct options o;
+    struct err err = {.code = ST_OK};
+    assert_int_equal(parse(&o, &err, "--server mqtts://example.org:1883 --ca=ca.pem --state dir"), ST_OK);
+    assert_string_equal(o.host, "example.org");
+    assert_int_equal(o.port, 1883);
+    assert_string_equal(o.ca_file, "ca.pem");
+    assert_int_equal(o.queue_bytes, 16 << 20);
+    assert_int_equal(parse(&o, &err,
+                           "--server mqtts://[::1] --ca c --state d --claim-file - --device a:b --queue-mib 1 "
+                           "--once --no-keys --log-level debug --log-format json"),
+                     ST_OK);
+    assert_string_equal(o.host, "::1");
+    assert_int_equal(o.port, 8883);
+    assert_true(o.once && o.no_keys && o.log_level == LOG_DEBUG && o.log_format == LOG_JSON);
+    assert_int_equal(parse(&o, &err, "--server mqtts://[::1]:99 --ca c --state d"), ST_OK);
+    assert_int_equal(o.port, 99);
+    assert_int_equal(parse(&o, &err, "--help"), ST_OK);
+    assert_true(o.help);
+}
+
+static void says_what_is_wrong(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *line, *where;
+    } cases[] = {
+        {"--ca c --state d", "--server"},
+        {"--server mqtts://h --state d", "--ca"},
+        {"--server mqtts://h --ca c", "--state"},
+        {"--server mqtt://h --ca c --state d", "--server"},
+        {"--server mqtts:// --ca c --state d", "--server"},
+        {"--server mqtts://h:0 --ca c --state d", "--server"},
+        {"--server mqtts://h:65536 --ca c --state d", "--server"},
+        {"--server mqtts://h:12x --ca c --state d", "--server"},
+        {"--server mqtts://u@h --ca c --state d", "--server"},
+        {"--server mqtts://[::1 --ca c --state d", "--server"},
+        {"--device a/b", "--device"},
+        {"--queue-mib 0", "--queue-mib"},
+        {"--queue-mib 1025", "--queue-mib"},
+        {"--queue-mib -1", "--queue-mib"},
+        {"--log-level loud", "--log-level"},
+        {"--log-format xml", "--log-format"},
+        {"--once=1", "once"},
+        {"--state", "state"},
+        {"--frobnicate", "--frobnicate"},
+        {"stray", "stray"},
+    };
+    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+        struct options o;
+        struct err err = {.code = ST_OK};
+        assert_int_equal(parse(&o, &err, cases[i].line), ST_INVALID);
+        assert_string_equal(err.where, cases[i].where);
+        assert_true(err.text[0] != '\0');
+    }
+}
+
+static void help_and_manual_name_every_option(void **state)
+{
+    (void)state;
+    struct buf help = buf_heap(65536);
+    struct buf man = buf_heap(65536);
+    options_help(&help);
+    options_man(&man);
+    buf_u8(&help, 0);
+    buf_u8(&man, 0);
+    static const char *const names[] = {"server", "ca", "state", "claim-file", "device", "once", "version"};
+    for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
+        assert_non_null(strstr((char *)help.p, names[i]));
+    }
+    assert_non_null(strstr((char *)man.p, ".B \\-\\-claim\\-file \\fIFILE\\fR"));
+    for (char *line = strtok((char *)help.p, "\n"); line != NULL; line = strtok(NULL, "\n")) {
+        assert_true(strlen(line) <= 80);
+    }
+    buf_release(&help);
+    buf_release(&man);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(takes_what_is_right),
+        cmocka_unit_test(says_what_is_wrong),
+        cmocka_unit_test(help_and_manual_name_every_option),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
