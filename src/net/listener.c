@@ -8,6 +8,7 @@
 #include <stdlib.h>
 #include <unistd.h>
 
+#include "base/log.h"
 #include "net/conn_priv.h"
 
 #define BACKLOG         4096
@@ -172,7 +173,11 @@ static void attach(struct post *p)
 {
     struct acceptor *a = (struct acceptor *)((char *)p - offsetof(struct acceptor, attach));
     struct loop *l = a->loop;
-    if (l->ending || uv_poll_init(&l->uv, &a->poll, a->fd) != 0) {
+    int rc = l->ending ? UV_ECANCELED : uv_poll_init(&l->uv, &a->poll, a->fd);
+    if (rc != 0) {
+        if (!l->ending) {
+            log_error("net", "cannot watch a listening socket", LOGS("loop", l->name), LOGS("error", uv_strerror(rc)));
+        }
         close_fds(a);
         return;
     }
