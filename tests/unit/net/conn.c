@@ -338,11 +338,11 @@ static void open_timeout_ends_strangers(void **state)
 {
     (void)state;
     h.authenticate = false;
-    h.conf.open_timeout_ms = 100;
+    h.conf.open_timeout_ms = 400;
     harness_start(&h);
     int silent = dial(&h), known = dial(&h);
     say(known, "auth\n");
-    expect_why(CLOSE_TIMEOUT, "not authenticated within 100 ms");
+    expect_why(CLOSE_TIMEOUT, "not authenticated within 400 ms");
     usleep(150000);
     say(known, "echo still here\n");
     expect_reply(known, "still here\n");

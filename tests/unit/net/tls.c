@@ -673,7 +673,7 @@ static void tickets_resume(void **state)
 static void ticket_of_an_expired_certificate(void **state)
 {
     (void)state;
-    struct pki_cert brief = pki_issue(&t.pki, &t.ca, PKI_CLIENT, "device-brief", 2);
+    struct pki_cert brief = pki_issue(&t.pki, &t.ca, PKI_CLIENT, "device-brief", 4);
     struct tls_server_conf conf = server_conf();
     start_with(&conf);
     struct client c = client_dial(&brief, 0);
@@ -683,7 +683,7 @@ static void ticket_of_an_expired_certificate(void **state)
     SSL_SESSION *session = ticket;
     ticket = NULL;
     assert_non_null(session);
-    usleep(3100000);
+    usleep(5100000);
     c = client_new(&brief, 0);
     assert_int_equal(SSL_set_session(c.ssl, session), 1);
     client_connect(&c);
