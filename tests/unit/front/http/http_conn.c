@@ -428,6 +428,24 @@ static void says_what_is_wrong(void **state)
     expect(post_as(f, "owner", "POST /api/v1/things", "", "{\"id\":"), 400, "\"code\":\"malformed\"");
     expect(post_as(f, "owner", "POST /api/v1/things", "", "{\"id\":\"a\",\"id\":\"b\"}"), 400, "id");
     expect(post_as(f, "owner", "POST /api/v1/things", "", "{\"id\":\"a\\u0000\"}"), 400, "");
+    static const char *const odd[] = {"\"\\ud800\"",
+                                      "\"\\udc00\\ud800\"",
+                                      "1e999",
+                                      "-1e999",
+                                      "99999999999999999999",
+                                      "\"\xff\"",
+                                      "{\"\\u0000\":1}",
+                                      "01",
+                                      "1.",
+                                      "'a'",
+                                      "nul",
+                                      "\"\t\"",
+                                      "[1,]"};
+    for (size_t i = 0; i < sizeof(odd) / sizeof(odd[0]); i++) {
+        char body[80];
+        snprintf(body, sizeof(body), "{\"id\":\"a\",\"any\":%s}", odd[i]);
+        expect(post_as(f, "owner", "POST /api/v1/things", "", body), 400, "\"code\":\"");
+    }
     expect(post_as(f, "owner", "POST /api/v1/things", "", ""), 400, "needs a body");
     expect(post_as(f, "owner", "PATCH /api/v1/things/a", "", "[]"), 400, "type array");
     expect(post_as(f, "owner", "DELETE /api/v1/things/a", "", "{}"), 400, "no request body");
