@@ -288,19 +288,19 @@ struct staging {
     struct tx *tx;
     struct batch *b;
     struct link *link;
+    struct ts_device *series;
     bool events; // somebody listens
 };
 
 static enum status stage_group(const struct staging *s, struct payload_group *g, bool dup, uint32_t *ret_there)
 {
     if (g->ts_us == PAYLOAD_NO_TIME) {
-        g->ts_us = ts_assign_time(s->link->ts, s->tx->now_us);
+        g->ts_us = ts_assign_time(s->series, s->tx->now_us);
     }
     for (uint32_t i = 0; i < g->len; i++) {
         const struct payload_point *p = &s->b->data.points[g->first + i];
         bool there = false;
-        enum status st =
-            ts_put(s->tx->ts, s->link->ts, g->ts_us, p->metric, p->hash, p->value, dup, dup ? &there : NULL);
+        enum status st = ts_put(s->tx->ts, s->series, g->ts_us, p->metric, p->hash, p->value, dup, dup ? &there : NULL);
         if (st != ST_OK) {
             return st;
         }
@@ -333,11 +333,11 @@ static enum status stage_message(const struct staging *s, const struct message *
     bool duplicate = false;
     enum status st = stage_points(s, m, &duplicate);
     if (st == ST_OK) {
-        st = ledger_stage(s->tx, s->link, ST_OK, duplicate, 1);
+        st = ledger_stage(s->tx, s->series, ST_OK, duplicate, 1);
     }
     if (st != ST_OK) {
         ts_undo(s->tx->ts, mark);
-        if (ledger_stage(s->tx, s->link, st, false, 1) != ST_OK) {
+        if (ledger_stage(s->tx, s->series, st, false, 1) != ST_OK) {
             ledger_late(s->tx->core, s->link, st, 1);
         }
         return st;
@@ -349,15 +349,26 @@ static enum status stage_message(const struct staging *s, const struct message *
     return ST_OK;
 }
 
+// Where a connection's points go; NULL: its device was deleted. Only the current connection's pointer is kept true by
+// presence; one that was taken over looks the device up.
+static struct ts_device *series_of(struct tx *tx, const struct link *link)
+{
+    if (presence_link(tx->core, link->who.row) == link) {
+        return link->ts;
+    }
+    struct device_ref d;
+    return device_find_row(tx, link->who.row, &d, NULL) == ST_OK ? ts_device(tx->ts, d.tenant, d.row) : NULL;
+}
+
 static void stage_run(struct tx *tx, struct batch *b, const struct run *r)
 {
     struct staging s = {.tx = tx,
                         .b = b,
                         .link = r->link,
+                        .series = series_of(tx, r->link),
                         .events = events_wanted(core_events(tx->core), EV_TELEMETRY, r->link->who.tenant)};
-    bool known = r->link->ts != NULL; // otherwise the device was deleted under the connection
     for (uint32_t i = r->first; i < r->first + r->len; i++) {
-        b->acks[i].status = known ? stage_message(&s, &b->messages[i]) : ST_FORBIDDEN;
+        b->acks[i].status = s.series != NULL ? stage_message(&s, &b->messages[i]) : ST_FORBIDDEN;
     }
     presence_seen(tx->core, r->link->who.row, tx->now_us);
 }
@@ -374,7 +385,8 @@ static enum status batch_run(struct tx *tx, struct op *op, struct err *err)
     }
     for (uint32_t i = 0; i < b->refusals_len; i++) {
         const struct refusal *r = &b->refusals[i];
-        if (r->link->ts != NULL && ledger_stage(tx, r->link, r->why, false, r->n) != ST_OK) {
+        struct ts_device *series = series_of(tx, r->link);
+        if (series != NULL && ledger_stage(tx, series, r->why, false, r->n) != ST_OK) {
             ledger_late(tx->core, r->link, r->why, r->n);
         }
     }

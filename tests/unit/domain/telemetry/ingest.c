@@ -436,15 +436,72 @@ static void a_deleted_device_stores_nothing(void **state)
     (void)state;
     struct world *w = world_open();
     struct device_ref d = testlive_device(&w->l, "d");
+    struct link *old = testlive_connect(&w->l, &d); // taken over, with messages still on their way
     struct link *link = testlive_connect(&w->l, &d);
     world_start(w);
-    struct message m[] = {{.link = link, .payload = "{'t':1}"}, {.link = link, .payload = "{'t':2}"}};
-    put(w, &m[0], 1);
-    assert_int_equal(wait_acks(w, 1)[0].status, ST_OK);
+    struct message m[] = {{.link = link, .payload = "{'t':1}"}, {.link = old, .payload = "{'t':2}"}};
+    put(w, m, 2);
+    assert_int_equal(wait_acks(w, 2)[0].status, ST_OK);
+    assert_int_equal(w->acks[1].status, ST_OK);
+    assert_int_equal(figure(w, &d, "stored", NULL), 2);
     struct ask a = {.w = w, .d = &d};
     assert_int_equal(run(w, do_delete, &a, false), ST_OK);
-    put(w, &m[1], 1);
-    assert_int_equal(wait_acks(w, 2)[1].status, ST_FORBIDDEN);
+    put(w, m, 2);
+    assert_int_equal(wait_acks(w, 4)[2].status, ST_FORBIDDEN);
+    assert_int_equal(w->acks[3].status, ST_FORBIDDEN);
+    assert_int_equal(atomic_load(&old->in_flight), 0);
+    world_close(w);
+}
+
+// Holds the core thread until the test lets go.
+struct block {
+    struct async a; // first
+    struct testlive_fence entered, leave;
+};
+
+static enum status block_run(struct tx *tx, struct op *op, struct err *err)
+{
+    (void)tx;
+    (void)err;
+    struct block *b = (struct block *)op;
+    testlive_fence_passed(&b->entered.post);
+    testlive_fence_wait(&b->leave);
+    return ST_OK;
+}
+
+static void what_a_busy_core_refused_is_counted_later(void **state)
+{
+    (void)state;
+    struct world *w = world_open();
+    testlive_stop_core(&w->l);
+    w->l.core.queue_max = 1;
+    testcore_reopen(&w->l.core);
+    testlive_start(&w->l);
+    struct device_ref d = testlive_device(&w->l, "d");
+    struct link *link = testlive_connect(&w->l, &d);
+    world_start(w);
+    struct testlive_fence fence = {{NULL, NULL}, PTHREAD_MUTEX_INITIALIZER, PTHREAD_COND_INITIALIZER, false};
+    struct block b = {.a = {.op = {.run = block_run, .done = async_done, .name = "test"}, .fence = fence},
+                      .entered = fence,
+                      .leave = fence};
+    core_submit(w->l.core.core, &b.a.op);
+    testlive_fence_wait(&b.entered);
+    struct message m[] = {
+        {.link = link, .payload = "{'t':1}"}, {.link = link, .payload = "{'t':"}, {.link = link, .payload = "{'t':2}"}};
+    put(w, m, 3);
+    assert_int_equal(wait_acks(w, 2)[0].status, ST_BUSY);
+    assert_int_equal(w->acks[1].status, ST_BUSY);
+    assert_int_equal(atomic_load(&link->in_flight), 3);
+    usleep(120 * 1000); // the core stays busy for some retries
+    testlive_fence_passed(&b.leave.post);
+    testlive_fence_wait(&b.a.fence);
+    for (int i = 0; i < 100 && atomic_load(&link->in_flight) > 0; i++) {
+        usleep(20 * 1000);
+    }
+    assert_int_equal(figure(w, &d, "refused", "busy"), 2);
+    assert_int_equal(figure(w, &d, "refused", "malformed"), 1);
+    assert_int_equal(figure(w, &d, "received", NULL), 3);
+    assert_int_equal(count_of(w, &d, "t"), 0);
     world_close(w);
 }
 
@@ -648,6 +705,7 @@ int main(void)
         cmocka_unit_test(repeats_are_seen),
         cmocka_unit_test(other_kinds_are_in_the_same_ledger),
         cmocka_unit_test(a_deleted_device_stores_nothing),
+        cmocka_unit_test(what_a_busy_core_refused_is_counted_later),
         cmocka_unit_test(ranges_page_both_ways_and_in_buckets),
         cmocka_unit_test(bad_ranges_are_refused),
         cmocka_unit_test(listeners_hear_what_is_durable),
