@@ -255,7 +255,8 @@ void http_client_free(struct http_client *c)
 
 // ---- a call ----
 
-static enum status build_headers(const struct http_call *call, struct curl_slist **ret, struct err *err)
+// The lines to send; NULL: see *ret_status.
+static struct curl_slist *build_headers(const struct http_call *call, enum status *ret_status, struct err *err)
 {
     // Empty values take away what libcurl would add by itself: a wait for "100 Continue", a form's content type.
     struct curl_slist *list = add_line(NULL, "Expect:");
@@ -263,8 +264,10 @@ static enum status build_headers(const struct http_call *call, struct curl_slist
     for (size_t i = 0; list != NULL && call->headers != NULL && call->headers[i] != NULL; i++) {
         if (i == HEADERS_MAX || strpbrk(call->headers[i], "\r\n") != NULL || strchr(call->headers[i], ':') == NULL) {
             curl_slist_free_all(list);
-            return err_set(err, ST_INVALID, "a header must be one line of the form 'Name: value', at most %d of them",
-                           HEADERS_MAX);
+            *ret_status =
+                err_set(err, ST_INVALID, "a header must be one line of the form 'Name: value', at most %d of them",
+                        HEADERS_MAX);
+            return NULL;
         }
         has_type = has_type || strncasecmp(call->headers[i], "Content-Type:", 13) == 0;
         list = add_line(list, call->headers[i]);
@@ -272,8 +275,10 @@ static enum status build_headers(const struct http_call *call, struct curl_slist
     if (list != NULL && !has_type) {
         list = add_line(list, "Content-Type:");
     }
-    *ret = list;
-    return list != NULL ? ST_OK : err_set(err, ST_NOMEM, "no memory for the call");
+    if (list == NULL) {
+        *ret_status = err_set(err, ST_NOMEM, "no memory for the call");
+    }
+    return list;
 }
 
 static bool set_body(CURL *curl, const struct transfer *t)
@@ -394,11 +399,11 @@ enum status http_client_do(struct http_client *c, const struct http_call *call, 
 {
     *ret = (struct http_reply){.body = buf_heap(c->reply_max_bytes)};
     enum status st = check_url(c, call->url, err);
-    struct curl_slist *headers = NULL;
-    if (st == ST_OK) {
-        st = build_headers(call, &headers, err);
-    }
     if (st != ST_OK) {
+        return st;
+    }
+    struct curl_slist *headers = build_headers(call, &st, err);
+    if (headers == NULL) {
         return st;
     }
     struct transfer t = {.client = c, .call = call, .reply = ret, .body_left = call->body};

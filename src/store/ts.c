@@ -216,7 +216,7 @@ static bool staged_room(struct ts *t)
     return true;
 }
 
-enum status ts_stage(struct ts *t, struct ts_series *s, int64_t time, struct ts_value v, bool created)
+enum status ts_stage(struct ts *t, struct ts_series *s, int64_t time, struct ts_value v)
 {
     if (!staged_room(t)) {
         return ST_NOMEM;
@@ -225,7 +225,7 @@ enum status ts_stage(struct ts *t, struct ts_series *s, int64_t time, struct ts_
         double f;
         uint64_t u;
     } bits = {.u = 0};
-    struct ts_staged p = {.s = s, .t = time, .prev = s->staged, .type = (uint8_t)v.type, .created = created};
+    struct ts_staged p = {.s = s, .t = time, .prev = s->staged, .type = (uint8_t)v.type};
     switch (v.type) {
     case TS_DOUBLE:
         bits.f = v.f;
@@ -365,8 +365,10 @@ enum status ts_put(struct ts *t, struct ts_device *d, int64_t ts_us, struct slic
     if (st != ST_OK) {
         return st;
     }
-    st = ts_stage(t, s, ts_us, v, created);
-    if (st != ST_OK && created) {
+    st = ts_stage(t, s, ts_us, v);
+    if (st == ST_OK) {
+        t->staged[t->staged_len - 1].created = created;
+    } else if (created) {
         ts_series_unmake(t, s);
     }
     return st;
@@ -463,12 +465,12 @@ enum status ts_settle(struct ts *t)
                 __builtin_prefetch(soon->bytes + soon->len);
             }
         }
-        enum status st = ts_series_apply(t, p->s, p->t, ts_staged_value(t, p));
+        enum status st = ts_series_apply(t, p->s, p->t, ts_staged_value(t, p), p->covered);
         if (st != ST_OK) {
             return st;
         }
         p->s->staged = 0;
-        t->stats.points++;
+        t->stats.points += !p->covered;
         t->applied++;
     }
     while (t->tally_len > 0) {

@@ -519,12 +519,13 @@ static enum status read_point(struct replay *rp, struct reader *r, uint64_t tag)
         st = ts_cover_has(rp->cover, ts_day_of(time), (uint32_t)id, rp->seq, &have, NULL);
     }
     rp->prev = (struct log_prev){id, time};
-    if (st != ST_OK || have) {
+    st = st == ST_OK ? ts_stage(rp->t, s, time, v) : st;
+    if (st == ST_OK) {
+        rp->t->staged[rp->t->staged_len - 1].covered = have;
+        rp->points += !have;
         rp->skipped += have;
-        return st;
     }
-    rp->points++;
-    return ts_stage(rp->t, s, time, v, false);
+    return st;
 }
 
 static enum status read_blob(struct replay *rp, struct slice blob)

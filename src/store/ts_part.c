@@ -182,7 +182,7 @@ static enum status part_set_aside(struct ts *t, int32_t day, const char *why)
             return ST_CORRUPT;
         }
     }
-    log_error("store", "damaged telemetry partition, set aside", LOGS("file", from), LOGS("error", why));
+    log_error("store", "damaged telemetry partition, set aside", LOGI("day", day), LOGS("error", why));
     return ST_OK;
 }
 

@@ -123,6 +123,7 @@ struct ts_staged {
     uint16_t len;  // of the string
     uint8_t type;
     bool created; // the series was made for this point
+    bool covered; // replay: a partition holds it already, only the last value may be missing
 };
 struct ts_tally {
     struct ts_device *d;
@@ -267,7 +268,7 @@ bool ts_reserve_take_back(struct ts *t);
 void ts_note_full(struct ts *t);
 bool ts_path(const struct ts *t, char *dst, const char *fmt, ...) __attribute__((format(printf, 3, 4)));
 bool ts_dirty_push(struct ts *t, struct ts_device *d);
-enum status ts_stage(struct ts *t, struct ts_series *s, int64_t time, struct ts_value v, bool created);
+enum status ts_stage(struct ts *t, struct ts_series *s, int64_t time, struct ts_value v);
 enum status ts_stage_count(struct ts *t, struct ts_tally tally);
 struct ts_value ts_staged_value(const struct ts *t, const struct ts_staged *p);
 
@@ -282,7 +283,8 @@ void ts_series_unmake(struct ts *t, struct ts_series *s); // the newest of its d
 struct ts_series *ts_table_get(const struct ts_table *tab, uint32_t id);
 // The first loaded series with an id of at least `id`; NULL: none.
 struct ts_series *ts_table_next(const struct ts_table *tab, uint32_t id);
-enum status ts_series_apply(struct ts *t, struct ts_series *s, int64_t time, struct ts_value v);
+// `covered`: a partition holds the point already; only what the catalog has to know is brought up to date.
+enum status ts_series_apply(struct ts *t, struct ts_series *s, int64_t time, struct ts_value v, bool covered);
 bool ts_series_set_last(struct ts_series *s, int64_t time, struct ts_value v);
 struct ts_value ts_series_last(const struct ts_series *s);
 // Moves everything in memory into spill->flushing as clean chunks: one after another in time, none across days.

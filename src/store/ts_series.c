@@ -553,13 +553,16 @@ static enum status series_late(struct ts *t, struct ts_series *s, int64_t time, 
     return ST_OK;
 }
 
-enum status ts_series_apply(struct ts *t, struct ts_series *s, int64_t time, struct ts_value v)
+enum status ts_series_apply(struct ts *t, struct ts_series *s, int64_t time, struct ts_value v, bool covered)
 {
     if (!ts_dirty_push(t, s->dev)) {
         return ST_NOMEM;
     }
     bool in_order = s->open == NULL || time > s->open->t1;
-    enum status st = in_order ? series_in_order(t, s, time, v) : series_late(t, s, time, v);
+    enum status st = ST_OK;
+    if (!covered) {
+        st = in_order ? series_in_order(t, s, time, v) : series_late(t, s, time, v);
+    }
     if (st != ST_OK) {
         return st;
     }
