@@ -26,6 +26,9 @@ struct run {
     struct link *link; // one reference
     uint32_t first, len;
 };
+struct made_event {
+    struct event *ev; // one reference
+};
 struct refusal {
     struct link *link; // one reference
     enum status why;
@@ -41,7 +44,7 @@ struct batch {
     struct ingest_ack *acks; // parallel to messages
     struct run *runs;
     struct refusal *refusals;
-    struct event **events; // made by the core for listeners
+    struct made_event *events; // by the core, for listeners
     uint32_t messages_len, messages_cap, acks_cap;
     uint32_t runs_len, runs_cap;
     uint32_t refusals_len, refusals_cap;
@@ -224,7 +227,7 @@ static void batch_committed(struct core *c, void *arg)
         leave_in_flight(b->refusals[i].link, b->refusals[i].n);
     }
     for (uint32_t i = 0; i < b->events_len; i++) {
-        events_publish(core_events(c), b->events[i]);
+        events_publish(core_events(c), b->events[i].ev);
     }
     b->events_len = 0;
 }
@@ -233,7 +236,7 @@ static void batch_undone(struct core *c, void *arg)
 {
     struct batch *b = arg;
     for (uint32_t i = 0; i < b->events_len; i++) {
-        event_unref(b->events[i]);
+        event_unref(b->events[i].ev);
     }
     b->events_len = 0;
     for (uint32_t i = 0; i < b->runs_len; i++) {
@@ -279,7 +282,7 @@ static void add_event(struct batch *b, const struct link *link, const struct pay
 {
     struct event *ev = ROOM(b, events, events_cap, events_len) ? make_event(b, link, g, ts_us) : NULL;
     if (ev != NULL) {
-        b->events[b->events_len++] = ev;
+        b->events[b->events_len++].ev = ev;
     }
 }
 
