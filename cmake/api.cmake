@@ -24,3 +24,5 @@ list(APPEND generated_files ${gen}/testapi.stamp)
 
 # docs/api.md is checked in; `ninja api_docs` writes it anew, a test compares.
 add_custom_target(api_docs COMMAND ${api_generator} --write-docs ${CMAKE_SOURCE_DIR}/docs/api.md ${api_files} VERBATIM)
+add_test(NAME docs_api COMMAND ${api_generator} --check-docs ${CMAKE_SOURCE_DIR}/docs/api.md ${api_files})
+add_test(NAME tools_apigen COMMAND ${Python3_EXECUTABLE} ${CMAKE_SOURCE_DIR}/tests/unit/tools/apigen.py)

@@ -14,9 +14,12 @@ struct arena {
     size_t max;
 };
 
+// An empty arena that will hold at most `max` bytes; allocates nothing yet. End it with arena_release.
 void arena_init(struct arena *a, size_t max);
 void arena_reset(struct arena *a);   // forgets everything, keeps the first block
 void arena_release(struct arena *a); // frees everything; the arena may be used again
+// The allocators return NULL (or a slice with p == NULL) when there is no room; what they return lives until the arena is reset
+// or released.
 void *arena_alloc(struct arena *a, size_t size);
 void *arena_array(struct arena *a, size_t count, size_t size); // overflow-checked
 struct slice arena_copy(struct arena *a,

@@ -31,6 +31,7 @@ static inline void buf_commit(struct buf *b, size_t n)
     b->len += n;
 }
 
+// All appends: false when the buf has failed, now or before; then nothing was added.
 bool buf_put(struct buf *b, const void *p, size_t n);
 bool buf_u8(struct buf *b, uint8_t v);
 bool buf_u16(struct buf *b, uint16_t v); // big-endian, as all of these

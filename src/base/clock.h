@@ -6,6 +6,7 @@
 #include "base/buf.h"
 #include "base/slice.h"
 
+// Any thread.
 int64_t clock_wall_us(void);
 int64_t clock_mono_us(void);
 // From now on both clocks stand at these values (test and simulation builds); clock_fake_off returns to the real ones.

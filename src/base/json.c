@@ -1,8 +1,6 @@
 #include "base/json.h"
 
 #include <math.h>
-#include <stdio.h>
-#include <stdlib.h>
 
 #include "base/json_priv.h"
 #include "base/utf8.h"
@@ -15,9 +13,6 @@
 //   KEY --"..." ':'--> VALUE          AFTER --']' or '}'--> AFTER          AFTER at depth 0 --end--> DONE
 //   any --mistake--> BROKEN
 enum json_state { JS_VALUE, JS_FIRST_ITEM, JS_FIRST_KEY, JS_KEY, JS_AFTER, JS_DONE, JS_BROKEN };
-
-const double json_pow10[JSON_POW10_MAX + 1] = {1e0,  1e1,  1e2,  1e3,  1e4,  1e5,  1e6,  1e7,  1e8,  1e9,  1e10, 1e11,
-                                               1e12, 1e13, 1e14, 1e15, 1e16, 1e17, 1e18, 1e19, 1e20, 1e21, 1e22};
 
 void json_init(struct json *j, struct slice text, unsigned depth_max)
 {
@@ -144,59 +139,6 @@ static bool json_digit(const struct json *j)
     return j->p < j->end && (unsigned)(*j->p - '0') < 10;
 }
 
-double json_decimal(const char *digits, size_t n, int64_t exp10)
-{
-    char text[JSON_DOUBLE_DIGITS + 32];
-    size_t len = 0;
-    bool cut = false;
-    for (size_t i = 0; i < n; i++) {
-        if (len == 0 && digits[i] == '0') {
-            continue;
-        }
-        if (len < JSON_DOUBLE_DIGITS) {
-            text[len++] = digits[i];
-        } else {
-            cut = cut || digits[i] != '0';
-            exp10++;
-        }
-    }
-    if (len == 0) {
-        return 0;
-    }
-    if (cut) {
-        text[len++] = '1'; // stands for all that follows: it only has to be more than nothing
-        exp10--;
-    }
-    exp10 = exp10 > 99999 ? 99999 : exp10 < -99999 ? -99999 : exp10;
-    // Without a decimal point strtod means the same in every locale.
-    snprintf(text + len, sizeof(text) - len, "e%d", (int)exp10);
-    return strtod(text, NULL);
-}
-
-// The way for long or extreme numbers: collects the digits of [first, last) without the point.
-static double json_slow_double(const uint8_t *first, const uint8_t *last, int64_t exp10)
-{
-    char digits[JSON_DOUBLE_DIGITS + 2];
-    size_t len = 0;
-    bool cut = false;
-    for (const uint8_t *p = first; p < last; p++) {
-        if (*p == '.' || (len == 0 && *p == '0')) {
-            continue;
-        }
-        if (len < JSON_DOUBLE_DIGITS) {
-            digits[len++] = (char)*p;
-        } else {
-            cut = cut || *p != '0';
-            exp10++;
-        }
-    }
-    if (cut) {
-        digits[len++] = '1';
-        exp10--;
-    }
-    return json_decimal(digits, len, exp10);
-}
-
 // "e+12" when there is one. Saturates far outside of what a double can hold. False: broken.
 static bool json_exponent(struct json *j, int64_t *ret_exp10)
 {
@@ -226,11 +168,8 @@ static enum json_token json_double(struct json *j, const uint8_t *first, const u
 {
     bool negative = *first == '-';
     double d;
-    if (FLT_EVAL_METHOD == 0 && exact && m <= JSON_MANTISSA_MAX && exp10 >= -JSON_POW10_MAX &&
-        exp10 <= JSON_POW10_MAX) {
-        d = exp10 < 0 ? (double)m / json_pow10[-exp10] : (double)m * json_pow10[exp10];
-    } else {
-        d = json_slow_double(first + (negative ? 1 : 0), last, exp10);
+    if (!exact || !json_double_fast(m, exp10, &d)) {
+        d = json_double_slow(first + (negative ? 1 : 0), last, exp10);
         if (!isfinite(d)) {
             return json_fail_at(j, first, "number too large");
         }

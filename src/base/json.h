@@ -43,7 +43,10 @@ struct json {
     size_t off;        // byte offset of the error
 };
 
+// Begins to read `text`, which is borrowed as long as the reader is used. Values nest at most depth_max deep (0: no object, no
+// array).
 void json_init(struct json *j, struct slice text, unsigned depth_max);
+// The next token; JT_END and JT_ERROR stay. Linear in the text, no allocation, no recursion.
 enum json_token json_next(struct json *j);
 // Called right after JT_OBJECT/JT_ARRAY (or with any value token just returned): passes over the rest of that value.
 // False on a syntax error.

@@ -2,20 +2,15 @@
 #ifndef BASE_JSON_PRIV_H
 #define BASE_JSON_PRIV_H
 
-#include <float.h>
-
 #include "base/json.h"
 
-// Powers of ten that a double holds exactly. A whole number up to 2^53 times or divided by one of them is rounded once,
-// which is what the exact result would be (Clinger 1990); only where the processor does not compute with more bits.
-#define JSON_POW10_MAX     22
-#define JSON_MANTISSA_MAX  (UINT64_C(1) << 53)
 #define JSON_DOUBLE_DIGITS 768 // digits beyond these can only break a tie
 
-extern const double json_pow10[JSON_POW10_MAX + 1];
-
-// Exact value of digits * 10^exp10, `digits` being n ASCII digits; infinite when too large. Does not depend on the locale.
-double json_decimal(const char *digits, size_t n, int64_t exp10);
+// m * 10^exp10 as the nearest double. False when that cannot be told quickly: subnormal, too large, or a rare case.
+bool json_double_fast(uint64_t m, int64_t exp10, double *ret);
+// The same for the digits in [first, last), where a point is passed over; always exact, infinite when too large. Does not
+// depend on the locale.
+double json_double_slow(const uint8_t *first, const uint8_t *last, int64_t exp10);
 
 #define JSON_DOUBLE_TEXT_MAX 40
 // Shortest text that reads back as v, which is finite. Returns its length; no NUL behind it.

@@ -22,9 +22,12 @@ struct log_field {
     struct log_val val;
 };
 
+// Lines from level `min` on go to `fd` (borrowed); before it is called: info, logfmt, standard error. Any thread.
 void log_setup(enum log_level min, enum log_format format, int fd);
 void log_set_level(enum log_level min);
+// "debug", "info", "warn", "error"; false for anything else.
 bool log_parse_level(const char *text, enum log_level *ret);
+// Would a line of this level be written?
 bool log_on(enum log_level level);
 // `component` names the module ("mqtt", "store"). At most 16 fields; a line is cut at 4 KiB. Thread-safe: one write(2) a line.
 void log_write(enum log_level level, const char *component, const char *msg, const struct log_field *fields, size_t n);

@@ -16,6 +16,7 @@ struct map {
     size_t tombs;
 };
 
+// An empty map; allocates nothing before the first entry. End it with map_release.
 void map_init(struct map *m);
 void map_release(struct map *m); // frees the map and its keys, not the values
 void *map_get_u64(const struct map *m, uint64_t key);

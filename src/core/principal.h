@@ -58,6 +58,7 @@ struct principal {
     char addr[64];         // where from: "192.0.2.1:1234", "" for the system
 };
 
+// Names and back: "device:read", "owner"; PERM_PUBLIC is "public". False for unknown names; unknown values are "none".
 const char *perm_text(enum perm p);
 bool perm_parse(struct slice text, enum perm *ret);
 const char *role_text(enum role r);

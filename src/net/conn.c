@@ -9,13 +9,13 @@
 
 #include "net/conn_priv.h"
 
-#define READ_BYTES     (64 * 1024) // most bytes of one read; the loop's one buffer for all connections
-#define READ_BYTES_TLS (16 * 1024) // of a TLS connection that is not authenticated yet
-#define RECORD_BYTES   (16 * 1024) // most plaintext offered, and encrypted, at once
-#define JOIN_BYTES     (4 * 1024)  // kept input up to this is put in front of the next read; more is appended to
-#define WIRE_BYTES     (64 * 1024) // ciphertext made ahead of the kernel's taking it
-#define WIRE_BYTES_MAX (160 * 1024)
-#define LINGER_BYTES   (256 * 1024)
+#define READ_BYTES     65536 // most bytes of one read; the loop's one buffer for all connections
+#define READ_BYTES_TLS 16384 // of a TLS connection that is not authenticated yet
+#define RECORD_BYTES   16384 // most plaintext offered, and encrypted, at once
+#define JOIN_BYTES     4096  // kept input up to this is put in front of the next read; more is appended to
+#define WIRE_BYTES     65536 // ciphertext made ahead of the kernel's taking it
+#define WIRE_BYTES_MAX 163840
+#define LINGER_BYTES   262144
 
 // ---- states ----
 

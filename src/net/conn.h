@@ -37,8 +37,8 @@ struct close_reason {
 };
 const char *close_cause_text(enum close_cause c); // "peer_closed", ...
 
-#define CONN_OUT_HIGH  (64 * 1024)
-#define CONN_OUT_LOW   (16 * 1024)
+#define CONN_OUT_HIGH  65536
+#define CONN_OUT_LOW   16384
 #define CONN_ANSWER_MS 5000
 #define CONN_DRAIN_MS  5000
 #define CONN_LINGER_MS 1000
@@ -93,10 +93,12 @@ struct listener_stats {
 };
 void listener_stats(const struct listener *ln, struct listener_stats *out); // any thread
 
+// What the front keeps for this connection: set in on_open, given up in on_close.
 void conn_set_user(struct conn *c, void *user);
+// What conn_set_user set; NULL before.
 void *conn_user(const struct conn *c);
-struct loop *conn_loop(const struct conn *c);
-uint64_t conn_id(const struct conn *c); // unique in this process, never 0
+struct loop *conn_loop(const struct conn *c); // the one loop all its callbacks run on
+uint64_t conn_id(const struct conn *c);       // unique in this process, never 0
 struct conn *conn_find(struct loop *l,
                        uint64_t id); // NULL when gone or ended; for messages that come back from other threads
 const char *conn_peer_addr(const struct conn *c); // "192.0.2.1:1234"

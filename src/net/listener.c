@@ -210,16 +210,15 @@ void acceptors_close(struct loop *l)
 // ---- opening ----
 
 // "host:port", "[v6]:port", ":port". On success host is "" for "all addresses".
-static enum status split_addr(const char *addr, char *host, size_t host_size, char *port, size_t port_size,
-                              struct err *err)
+static bool split_addr(const char *addr, char *host, size_t host_size, char *port, size_t port_size, struct err *err)
 {
     const char *colon = strrchr(addr, ':');
     char *end = NULL;
     unsigned long n = colon != NULL ? strtoul(colon + 1, &end, 10) : 0;
     if (colon == NULL || colon[1] < '0' || colon[1] > '9' || *end != '\0' || n > 65535) {
-        return err_at(err, ST_INVALID, addr,
-                      "cannot listen on '%s': HOST:PORT, [IPV6]:PORT or :PORT with a port of 0 to 65535 is allowed",
-                      addr);
+        err_at(err, ST_INVALID, addr,
+               "cannot listen on '%s': HOST:PORT, [IPV6]:PORT or :PORT with a port of 0 to 65535 is allowed", addr);
+        return false;
     }
     struct slice h = slice_make(addr, (size_t)(colon - addr));
     bool bracketed = h.len >= 2 && h.p[0] == '[' && h.p[h.len - 1] == ']';
@@ -228,13 +227,14 @@ static enum status split_addr(const char *addr, char *host, size_t host_size, ch
     }
     bool bare_v6 = !bracketed && h.len > 0 && memchr(h.p, ':', h.len) != NULL;
     if (bare_v6 || (bracketed && h.len == 0) || !slice_to_cstr(h, host, host_size)) {
-        return err_at(err, ST_INVALID, addr,
-                      "cannot listen on '%s': an IPv6 address stands in brackets, [::1]:8883, and a host has at most "
-                      "%zu characters",
-                      addr, host_size - 1);
+        err_at(err, ST_INVALID, addr,
+               "cannot listen on '%s': an IPv6 address stands in brackets, [::1]:8883, and a host has at most "
+               "%zu characters",
+               addr, host_size - 1);
+        return false;
     }
     snprintf(port, port_size, "%lu", n);
-    return ST_OK;
+    return true;
 }
 
 struct addrs {
@@ -257,9 +257,8 @@ static void add_addrs(struct addrs *out, const struct addrinfo *list)
 static enum status resolve(const char *addr, struct addrs *out, struct err *err)
 {
     char host[256], port[8];
-    enum status st = split_addr(addr, host, sizeof(host), port, sizeof(port), err);
-    if (st != ST_OK) {
-        return st;
+    if (!split_addr(addr, host, sizeof(host), port, sizeof(port), err)) {
+        return ST_INVALID;
     }
     out->any = host[0] == '\0';
     const char *names[] = {out->any ? "::" : host, "0.0.0.0"};
@@ -275,7 +274,7 @@ static enum status resolve(const char *addr, struct addrs *out, struct err *err)
         add_addrs(out, list);
         freeaddrinfo(list);
     }
-    return ST_OK;
+    return out->n > 0 ? ST_OK : err_at(err, ST_INVALID, addr, "cannot listen on '%s': no address behind it", addr);
 }
 
 static void set_port(struct sockaddr_storage *a, uint16_t port)
@@ -289,8 +288,12 @@ static void set_port(struct sockaddr_storage *a, uint16_t port)
 
 static uint16_t get_port(const struct sockaddr_storage *a)
 {
-    return ntohs(a->ss_family == AF_INET6 ? ((const struct sockaddr_in6 *)a)->sin6_port
-                                          : ((const struct sockaddr_in *)a)->sin_port);
+    const union {
+        struct sockaddr_storage any;
+        struct sockaddr_in in4;
+        struct sockaddr_in6 in6;
+    } u = {.any = *a};
+    return ntohs(a->ss_family == AF_INET6 ? u.in6.sin6_port : u.in4.sin_port);
 }
 
 // Options of the listening socket are inherited by those it accepts, which saves system calls for each of them.
@@ -328,7 +331,7 @@ static int bind_one(const struct sockaddr_storage *a, socklen_t len, bool any, b
 
 // Sockets for all loops on one address, all on the same port. False: errno; what was opened stays for the caller to close.
 // SO_REUSEPORT would let a second server of the same user share the port and take half of our devices: bind once without it.
-static bool bind_addr(struct listener *ln, unsigned first, unsigned n, struct sockaddr_storage *a, socklen_t len,
+static bool bind_addr(struct listener *ln, size_t first, unsigned n, struct sockaddr_storage *a, socklen_t len,
                       bool any)
 {
     bool shared = n > 1;
@@ -377,11 +380,12 @@ static bool bind_all(struct listener *ln, struct addrs *addrs, unsigned loops_le
         if (ln->port != 0) {
             set_port(&addrs->at[i], ln->port);
         }
-        if (bind_addr(ln, used * loops_len, loops_len, &addrs->at[i], addrs->len[i], addrs->any)) {
+        size_t first = (size_t)used * loops_len;
+        if (bind_addr(ln, first, loops_len, &addrs->at[i], addrs->len[i], addrs->any)) {
             used++;
         } else {
             failure = errno;
-            forget_sockets(&ln->acceptors[used * loops_len], loops_len);
+            forget_sockets(&ln->acceptors[first], loops_len);
             if (!no_such_family(failure)) {
                 break;
             }

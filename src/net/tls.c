@@ -12,7 +12,7 @@
 
 // Root excluded: leaf and at most three intermediates; bytes of the client's Certificate message.
 #define CHAIN_DEPTH_MAX 4
-#define CHAIN_BYTES_MAX (16 * 1024)
+#define CHAIN_BYTES_MAX 16384
 #define TICKET_LIFE_S   7200
 
 // Forward secrecy and authenticated encryption only. ECDHE on the curves every stack has; no SHA-1 signatures.

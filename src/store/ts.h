@@ -16,11 +16,11 @@ struct ts_device; // in-memory state of one device: series, counters, last serve
 
 struct ts_conf {
     int64_t retention_us;        // default; 0 keeps for ever
-    uint32_t segment_bytes;      // flush when the log has grown by this much (default 64 MiB)
-    uint32_t flush_after_ms;     // or this old (default 600,000)
-    uint32_t series_per_device;  // limit: ST_LIMIT (default 1,000)
-    uint32_t metrics_per_tenant; // distinct names: ST_LIMIT (default 10,000)
-    uint64_t head_bytes_max;     // memory of all heads; flushes early over it
+    uint32_t segment_bytes;      // flush when the log has grown by this much (0: 256 MiB); long chunks need long logs
+    uint32_t flush_after_ms;     // or this old (0: 3,600,000)
+    uint32_t series_per_device;  // limit: ST_LIMIT (0: 1,000)
+    uint32_t metrics_per_tenant; // distinct names: ST_LIMIT (0: 10,000)
+    uint64_t head_bytes_max;     // memory of all heads; flushes early over it (0: 1 GiB)
 };
 
 enum ts_type { TS_DOUBLE, TS_INT, TS_BOOL, TS_STRING };
@@ -33,13 +33,15 @@ struct ts_value {
         struct slice s; // at most 1,024 bytes
     };
 };
+// Numbers: a series that mixes whole and fractional ones gives all of them back as doubles; minus zero becomes zero.
 
 // Opens or creates `dir`, replays the log. Corrupt records are reported (log, ts_stats.corrupt) and quarantined, never
 // skipped in silence.
 enum status ts_open(const char *dir, const struct ts_conf *conf, struct ts **ret, struct err *err);
 void ts_close(struct ts *t); // no flush needed: the log has everything
 
-// The device's in-memory state, made on first use. `device` and `tenant` are row ids of the registry. NULL: no memory.
+// The device's in-memory state, made on first use, valid until ts_close. `device` and `tenant` are row ids of the registry.
+// NULL: no memory, or the catalog cannot be read.
 struct ts_device *ts_device(struct ts *t, uint32_t tenant, uint64_t device);
 // A time for a point that came without one: now, or one microsecond after the last such time of this device, so that two
 // messages in one microsecond are two points.
@@ -48,12 +50,14 @@ int64_t ts_assign_time(struct ts_device *d, int64_t now_us);
 #define TS_METRIC_MAX 128
 // Stages one point. `metric`: 1..128 bytes of printable UTF-8. `hash` is hash_bytes(metric) (computed on the I/O thread).
 // Strings are copied. *ret_duplicate (may be NULL): an equal point (series, time, value) is already there; nothing is staged.
+// ST_INVALID: name, time (1970..9999) or value out of bounds; ST_LIMIT: too many series or metrics; ST_BUSY: the batch is full;
+// ST_NOT_FOUND: the device has been erased.
 enum status ts_put(struct ts *t, struct ts_device *d, int64_t ts_us, struct slice metric, uint64_t hash,
                    struct ts_value v, bool check_duplicate, bool *ret_duplicate);
 // Durable counters per device, committed with the points (the ledger): `counter` is a small number the caller defines.
 #define TS_COUNTERS 24
 enum status ts_count(struct ts *t, struct ts_device *d, unsigned counter, uint64_t n);
-void ts_counters(const struct ts *t, uint64_t device,
+void ts_counters(struct ts *t, uint64_t device,
                  uint64_t out[TS_COUNTERS]); // committed values; zeros when unknown
 void ts_tenant_counters(const struct ts *t, uint32_t tenant, uint64_t out[TS_COUNTERS]);
 
@@ -72,7 +76,12 @@ void ts_undo(struct ts *t, struct ts_mark m);
 // Returns true while more is to do.
 bool ts_step(struct ts *t, int64_t now_us);
 enum status ts_flush(struct ts *t, struct err *err); // everything now (tests, shutdown of a partition)
-void ts_set_retention(struct ts *t, uint32_t tenant, struct slice metric_or_all, int64_t keep_us);
+// Kept in memory only: the caller gives all policies after ts_open (nothing is dropped in the first minute). An empty metric
+// stands for all of the tenant without one of their own; keep_us 0: for ever, negative: the policy is removed. Whole days go.
+enum status ts_set_retention(struct ts *t, uint32_t tenant, struct slice metric_or_all, int64_t keep_us);
+// Durable when it returns: the device, its series, points and counters are gone for every reader, and stay so after a crash;
+// rows on disk are deleted by the following steps. Tenant totals stay. Call it when nothing is staged (tx_after_commit), else
+// ST_BUSY. The device's row id must not come back.
 enum status ts_device_erase(struct ts *t, uint64_t device, struct err *err);
 
 struct ts_stats {

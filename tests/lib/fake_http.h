@@ -24,7 +24,7 @@ struct core {
     atomic_uint created;  // calls of thing.create's handler
     atomic_uint states;   // live objects of thing.steps
     atomic_bool hold;     // operations wait in `held` until core_let_go
-    struct op *held;
+    _Atomic(struct op *) held;
 };
 
 static inline void fake_done(struct post *p)
@@ -43,14 +43,14 @@ static inline void fake_run(struct core *c, struct op *op, bool ro)
                     .ro = ro,
                     .op = op};
     op->err = (struct err){.code = ST_OK};
-    op->status = c->refuse;
+    op->status = (enum status)atomic_load(&c->refuse);
     if (op->status == ST_OK) {
         atomic_fetch_add(&c->ran, 1);
         op->status = op->run(&tx, op, &op->err);
     }
     op->post.fn = fake_done;
     if (atomic_load(&c->hold)) {
-        c->held = op;
+        atomic_store(&c->held, op);
     } else {
         loop_post(op->reply_to, &op->post);
     }

@@ -47,7 +47,8 @@ struct core {
     char reason[64], detail[192]; // of the last disconnect
     char payload[512];            // of the last event, report, reply
     char client_id[200], protocol[16];
-    struct link *link; // of the last connect; one reference
+    struct link *link;    // of the last connect; one reference
+    struct link *counted; // by the operation that runs, for its undoing
 };
 struct ingest {
     ingest_acked_fn acked;
@@ -322,8 +323,12 @@ static inline void fake_core_run(struct fake *f)
         struct principal sys = {.kind = WHO_SYSTEM};
         struct tx tx = {
             .core = &f->core, .who = op->who != NULL ? op->who : &sys, .now_us = 1700000000000000, .op = op};
+        f->core.counted = NULL;
         op->status = op->run(&tx, op, &op->err);
         if (op->status == ST_OK && f->core.commit != ST_OK) {
+            if (f->core.counted != NULL) {
+                atomic_fetch_add(&f->core.counted->in_flight, 1);
+            }
             op->status = err_set(&op->err, f->core.commit, "commit failed by the test");
         }
         f->core.ran++;
@@ -396,6 +401,7 @@ enum status ledger_stored(struct tx *tx, struct link *from, struct err *err)
 {
     (void)err;
     tx->core->stored++;
+    tx->core->counted = from;
     atomic_fetch_sub(&from->in_flight, 1);
     return ST_OK;
 }
@@ -575,7 +581,8 @@ static inline struct fake *fake_new(const char *const *overrides)
 // Runs everything until nothing is left to do.
 static inline void fake_settle(struct fake *f)
 {
-    for (unsigned i = 0; i < 64; i++) {
+    for (unsigned i = 0; i < 64 && (f->core.first != NULL || fake_ingest->len > 0 || f->loop.first != NULL || i < 2);
+         i++) {
         fake_core_run(f);
         fake_ingest_commit(ST_OK);
         fake_turn(f);

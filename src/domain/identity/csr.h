@@ -8,7 +8,7 @@
 #include "core/principal.h"
 #include "net/crypto.h"
 
-#define CSR_PEM_MAX 16384
+#define CSR_PEM_MAX 8192
 
 struct csr;
 // The first PEM block of the text must be a "CERTIFICATE REQUEST" (or "NEW CERTIFICATE REQUEST"). The request must be signed by

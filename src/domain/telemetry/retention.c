@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "base/log.h"
 #include "domain/audit/audit.h"
 #define SQL_RETENTION_DEFINE
 #include "domain/telemetry/sql/retention.sql.h"
@@ -21,7 +22,10 @@ static void rule_commit(struct core *c, void *arg)
 {
     (void)c;
     struct rule *r = arg;
-    ts_set_retention(r->ts, r->tenant, slice_make(r->metric, r->len), r->keep_us);
+    if (ts_set_retention(r->ts, r->tenant, slice_make(r->metric, r->len), r->keep_us) != ST_OK) {
+        log_warn("telemetry", "no memory for a retention rule: it holds from the next start",
+                 LOGU("tenant", r->tenant));
+    }
     free(r);
 }
 
@@ -175,7 +179,10 @@ enum status retention_start(struct tx *tx, struct err *err)
     bool row = false;
     enum status st = stmt_step(s, &row, err);
     for (; st == ST_OK && row; st = stmt_step(s, &row, err)) {
-        ts_set_retention(tx->ts, (uint32_t)col_i64(s, 0), col_text(s, 1), col_i64(s, 2));
+        enum status told = ts_set_retention(tx->ts, (uint32_t)col_i64(s, 0), col_text(s, 1), col_i64(s, 2));
+        if (told != ST_OK) {
+            return err_set(err, told, "no memory for the retention rules");
+        }
     }
     return st;
 }

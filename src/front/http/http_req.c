@@ -192,7 +192,7 @@ bool http_req_value(struct http_req *req, struct slice part)
 
 static bool word_is(struct slice s, const char *word)
 {
-    return s.len == strlen(word) && strncasecmp((const char *)s.p, word, s.len) == 0;
+    return s.p != NULL && s.len == strlen(word) && strncasecmp((const char *)s.p, word, s.len) == 0;
 }
 
 static void step_version(struct http_req *req, const http_parser *parser)
@@ -338,6 +338,9 @@ static void step_idempotency_key(struct http_req *req)
 
 static bool content_type_fits(const struct api_op *api, struct slice v)
 {
+    if (v.p == NULL) {
+        return false;
+    }
     size_t n = 0;
     while (n < v.len && v.p[n] != ';') {
         n++;

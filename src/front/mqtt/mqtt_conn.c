@@ -149,10 +149,19 @@ static bool on_first_not_connect(struct mqtt_conn *mc, const struct mqtt_packet 
     return true;
 }
 
+static bool on_second_connect(struct mqtt_conn *mc, const struct mqtt_packet *p)
+{
+    (void)p;
+    mqtt_conn_violation(mc, MQTT_RC_PROTOCOL_ERROR, "a second CONNECT (3.1.0-2)");
+    return true;
+}
+
 static void on_undecodable(struct mqtt_conn *mc, const struct mqtt_packet *p, const struct mqtt_error *err)
 {
     if (mc->state == MS_NEW && p->type == MQTT_CONNECT) {
         mqtt_connect_malformed(mc, p->u.connect.version, err);
+    } else if (p->type == MQTT_CONNECT) {
+        on_second_connect(mc, p); // whatever else is wrong with it; its reasons do not exist in DISCONNECT
     } else {
         mqtt_conn_violation(mc, err->reason, err->text);
     }
@@ -189,13 +198,6 @@ size_t mqtt_conn_input(struct mqtt_conn *mc, struct slice in)
 }
 
 // --- the table ---------------------------------------------------------------------------------------------------
-
-static bool on_second_connect(struct mqtt_conn *mc, const struct mqtt_packet *p)
-{
-    (void)p;
-    mqtt_conn_violation(mc, MQTT_RC_PROTOCOL_ERROR, "a second CONNECT (3.1.0-2)");
-    return true;
-}
 
 static bool on_servers_packet(struct mqtt_conn *mc, const struct mqtt_packet *p)
 {

@@ -146,7 +146,7 @@ bool mqtt_on_publish(struct mqtt_conn *mc, const struct mqtt_packet *p)
     err->text[0] = '\0';
     enum route route;
     struct slice param;
-    enum status s = topic_find(topic, mc->who, &route, &param, err);
+    enum status s = topics_route(topic, mc->who, &route, &param, err);
     if (s != ST_OK) {
         counter_message_lost_route();
     } else if (route == ROUTE_TELEMETRY) {

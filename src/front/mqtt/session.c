@@ -40,7 +40,7 @@ bool session_unsubscribe(struct session *s, enum sub sub)
 static uint8_t qos_of(const struct session *s, const struct down *d)
 {
     enum sub sub;
-    return sub_of_topic(slice_str(d->topic), &sub) ? s->granted[sub] : SESSION_NOT_SUBSCRIBED;
+    return topics_sub_of(slice_str(d->topic), &sub) ? s->granted[sub] : SESSION_NOT_SUBSCRIBED;
 }
 
 enum status session_put(struct session *s, struct down *d)

@@ -83,7 +83,7 @@ static uint8_t subscribe_one(struct mqtt_conn *mc, const struct mqtt_filter *f, 
     if (mc->version == MQTT_V5 && slice_starts(f->filter, SLICE("$share/"))) {
         return MQTT_RC_NO_SHARED;
     }
-    enum status s = sub_find(f->filter, mc->who, &sub, NULL);
+    enum status s = topics_sub(f->filter, mc->who, &sub, NULL);
     if (s != ST_OK) {
         return reason_suback(mc->version, s);
     }
@@ -120,7 +120,7 @@ bool mqtt_on_unsubscribe(struct mqtt_conn *mc, const struct mqtt_packet *p)
     size_t pos = 0;
     while (mqtt_filter_next(p, mc->version, &pos, &f)) {
         enum sub sub;
-        bool was = sub_find(f.filter, mc->who, &sub, NULL) == ST_OK && session_unsubscribe(&mc->session, sub);
+        bool was = topics_sub(f.filter, mc->who, &sub, NULL) == ST_OK && session_unsubscribe(&mc->session, sub);
         buf_u8(&reasons, was ? MQTT_RC_SUCCESS : MQTT_RC_NO_SUBSCRIPTION);
     }
     send_reasons(mc, MQTT_UNSUBACK, p->u.subscribe.packet_id, buf_view(&reasons));

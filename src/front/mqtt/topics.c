@@ -52,8 +52,8 @@ static bool route_matches(enum route r, struct slice topic, struct slice *ret_pa
     return memchr(ret_param->p, '/', ret_param->len) == NULL;
 }
 
-enum status topic_find(struct slice topic, enum principal_kind who, enum route *ret, struct slice *ret_param,
-                       struct err *err)
+enum status topics_route(struct slice topic, enum principal_kind who, enum route *ret, struct slice *ret_param,
+                         struct err *err)
 {
     for (unsigned r = 0; r < ROUTE__COUNT; r++) {
         if (route_matches((enum route)r, topic, ret_param)) {
@@ -66,7 +66,7 @@ enum status topic_find(struct slice topic, enum principal_kind who, enum route *
     return err_set(err, ST_NOT_FOUND, "%s", publish_help);
 }
 
-enum status sub_find(struct slice filter, enum principal_kind who, enum sub *ret, struct err *err)
+enum status topics_sub(struct slice filter, enum principal_kind who, enum sub *ret, struct err *err)
 {
     for (unsigned s = 0; s < SUB__COUNT; s++) {
         if (slice_eq_str(filter, subs[s].filter)) {
@@ -79,7 +79,7 @@ enum status sub_find(struct slice filter, enum principal_kind who, enum sub *ret
     return err_set(err, ST_NOT_FOUND, "%s", subscribe_help);
 }
 
-bool sub_of_topic(struct slice topic, enum sub *ret)
+bool topics_sub_of(struct slice topic, enum sub *ret)
 {
     for (unsigned s = 0; s < SUB__COUNT; s++) {
         if (mqtt_topic_matches(slice_str(subs[s].filter), topic)) {
@@ -90,7 +90,7 @@ bool sub_of_topic(struct slice topic, enum sub *ret)
     return false;
 }
 
-const char *sub_filter(enum sub s)
+const char *topics_filter(enum sub s)
 {
     return subs[s].filter;
 }

@@ -18,14 +18,14 @@ enum route {
 };
 // ST_OK: *ret_param is the variable part of the topic ("" for topics without one). ST_NOT_FOUND: no such topic.
 // ST_FORBIDDEN: not for this kind of principal.
-enum status topic_find(struct slice topic, enum principal_kind who, enum route *ret, struct slice *ret_param,
-                       struct err *err);
+enum status topics_route(struct slice topic, enum principal_kind who, enum route *ret, struct slice *ret_param,
+                         struct err *err);
 
 enum sub { SUB_TWIN_DESIRED, SUB_TWIN_REPLY, SUB_COMMAND, SUB_PROVISION, SUB__COUNT };
-// The subscription of this exact filter. Statuses as of topic_find.
-enum status sub_find(struct slice filter, enum principal_kind who, enum sub *ret, struct err *err);
+// The subscription of this exact filter. Statuses as of topics_route.
+enum status topics_sub(struct slice filter, enum principal_kind who, enum sub *ret, struct err *err);
 // The subscription that a downlink topic belongs to; false for none.
-bool sub_of_topic(struct slice topic, enum sub *ret);
-const char *sub_filter(enum sub s);
+bool topics_sub_of(struct slice topic, enum sub *ret);
+const char *topics_filter(enum sub s);
 
 #endif

@@ -44,11 +44,12 @@ static void answers_of_a_turn_leave_together(void **state)
     (void)state;
     harness_start(&h);
     int fd = dial(&h);
-    char batch[600] = "", got[600];
+    char batch[600], got[600];
+    struct buf b = buf_fixed(batch, sizeof(batch));
     for (int i = 0; i < 50; i++) {
-        strncat(batch, "echo 1234\n", sizeof(batch) - strlen(batch) - 1);
+        buf_str(&b, "echo 1234\n");
     }
-    say(fd, batch);
+    send_all_bytes(fd, b.p, b.len);
     ssize_t n = recv(fd, got, sizeof(got), 0);
     assert_int_equal(n, 50 * 5); // one write, so one read sees them all
     close(fd);
@@ -206,12 +207,14 @@ static void pause_holds_the_sender(void **state)
     (void)state;
     harness_start(&h);
     int fd = dial(&h);
-    char batch[1024] = "pause\n";
+    char batch[1024];
+    struct buf b = buf_fixed(batch, sizeof(batch));
+    buf_str(&b, "pause\n");
     for (int i = 0; i < 100; i++) {
-        strncat(batch, "echo x\n", sizeof(batch) - strlen(batch) - 1);
+        buf_str(&b, "echo x\n");
     }
     for (int i = 0; i < 40; i++) {
-        say(fd, batch);
+        send_all_bytes(fd, b.p, b.len);
     }
     say(fd, "close\n");
     size_t n = 0;

@@ -142,6 +142,10 @@ static void test_bad_bytes(void **state)
     fake_input(f, c, SLICE("\x30\xff\xff\xff\x7f"));
     heard(c, "e0 95 *");
 
+    c = talk_connected(f, CONNECT5); // a second CONNECT that is malformed too
+    say(f, c, "10 'MQTT' 54 c2 003c 00 'c1'");
+    heard(c, "e0 82 *");
+
     c = fake_open(f); // a stranger's limit is smaller
     fake_input(f, c, SLICE("\x10\x80\x80\x01"));
     assert_true(c->closing);
