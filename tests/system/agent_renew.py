@@ -45,11 +45,11 @@ def main():
             a.stop()
 
         # The server refuses; the agent stays on its certificate and goes on working.
-        with FakeServer(base + "/s", cert_seconds=30) as server, Agent(server.port, server.ca, base + "/two", ["--device", "e"], token="claim-token") as a:
+        with FakeServer(base + "/s", cert_seconds=60) as server, Agent(server.port, server.ca, base + "/two", ["--device", "e"], token="claim-token") as a:
             a.start()
             wait_for("enrolled", lambda: ("e", 0) in [c[:2] for c in server.connects])
             server.refuse_enrol = ("limit", "not now")
-            wait_for("refusal is logged", lambda: "the server refused the renewal" in a.log(), seconds=30)
+            wait_for("refusal is logged", lambda: "the server refused the renewal" in a.log(), seconds=50)
             assert not os.path.exists(base + "/two/next-key.pem")
             server.refuse_enrol = None
             old = serial(base + "/two/cert.pem")
