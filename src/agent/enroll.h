@@ -44,7 +44,7 @@ struct enroll {
     const struct keys *keys;
     enum enroll_state state;
     char device[129];      // "" before enrolment
-    int64_t not_before_us; // of cert.pem; 0 before enrolment
+    int64_t valid_from_us; // of cert.pem: when it was received; 0 before enrolment
     int64_t not_after_us;
 };
 

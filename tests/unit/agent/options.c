@@ -1,5 +1,6 @@
 #include <setjmp.h>
 #include <stdarg.h>
+#include <stdio.h>
 #include <stdlib.h>
 
 #include <cmocka.h>
@@ -101,12 +102,33 @@ static void help_and_manual_name_every_option(void **state)
     buf_release(&man);
 }
 
+// docs/man/muster-agent.8 is what --man prints: `muster-agent --man > docs/man/muster-agent.8` after a change.
+static void manual_is_current(void **state)
+{
+    (void)state;
+    char path[512];
+    snprintf(path, sizeof(path), "%s", __FILE__);
+    char *tests = strstr(path, "/tests/unit/");
+    assert_non_null(tests);
+    snprintf(tests, sizeof(path) - (size_t)(tests - path), "/docs/man/muster-agent.8");
+    struct buf man = buf_heap(65536);
+    options_man(&man);
+    static char file[65536];
+    FILE *f = fopen(path, "rb");
+    assert_non_null(f);
+    size_t len = fread(file, 1, sizeof(file), f);
+    fclose(f);
+    assert_true(slice_eq(buf_view(&man), slice_make(file, len)));
+    buf_release(&man);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(takes_what_is_right),
         cmocka_unit_test(says_what_is_wrong),
         cmocka_unit_test(help_and_manual_name_every_option),
+        cmocka_unit_test(manual_is_current),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
