@@ -12,7 +12,7 @@
 #define CERT_FILE      "cert.pem"
 #define NEXT_CERT_FILE "next-cert.pem"
 #define DEVICE_FILE    "device"
-#define CERT_MAX       (16 * 1024)
+#define CERT_MAX       16384u
 #define REPAIRS_MAX    8 // the longest chain of repairs is four
 
 const char *enroll_state_text(enum enroll_state s)

@@ -30,6 +30,7 @@ enum enroll_state {
     ENROLL_LEFTOVER,
     ENROLL__COUNT
 };
+// "ready"; never NULL.
 const char *enroll_state_text(enum enroll_state s);
 
 #define ENROLL_HAS_KEY       1u

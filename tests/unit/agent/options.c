@@ -6,18 +6,21 @@
 #include <cmocka.h>
 
 #include "agent/options.h"
+#include "agent/textfile.h"
 
 #define ARGS_MAX 32
 
 static enum status parse(struct options *o, struct err *err, const char *line)
 {
-    static char copy[512];
+    static char words[ARGS_MAX][64];
     char *argv[ARGS_MAX] = {"muster-agent"};
     int argc = 1;
-    assert_true(strlen(line) < sizeof(copy));
-    memcpy(copy, line, strlen(line) + 1);
-    for (char *word = strtok(copy, " "); word != NULL && argc < ARGS_MAX; word = strtok(NULL, " ")) {
-        argv[argc++] = word;
+    struct slice rest = slice_str(line);
+    struct slice word;
+    while (argc < ARGS_MAX && text_word(&rest, &word)) {
+        assert_true(slice_to_cstr(word, words[argc], sizeof(words[0])));
+        argv[argc] = words[argc];
+        argc++;
     }
     return options_parse(o, argc, argv, err);
 }
@@ -95,8 +98,10 @@ static void help_and_manual_name_every_option(void **state)
         assert_non_null(strstr((char *)help.p, names[i]));
     }
     assert_non_null(strstr((char *)man.p, ".B \\-\\-claim\\-file \\fIFILE\\fR"));
-    for (char *line = strtok((char *)help.p, "\n"); line != NULL; line = strtok(NULL, "\n")) {
-        assert_true(strlen(line) <= 80);
+    struct slice text = buf_view(&help);
+    struct slice line;
+    while (text_line(&text, &line)) {
+        assert_true(line.len <= 80);
     }
     buf_release(&help);
     buf_release(&man);
