@@ -234,7 +234,8 @@ static size_t put_layout(const struct layout *g, char *dst)
         return n + (size_t)snprintf(dst + n, 8, "e%d", (g->point - 1) % 1000);
     }
     if (g->point <= 0) {
-        memcpy(dst, "0.", 2);
+        dst[0] = '0';
+        dst[1] = '.';
         n = 2 + put_zeros(dst + 2, -g->point);
         memcpy(dst + n, g->d, (size_t)g->len);
         return n + (size_t)g->len;
@@ -253,9 +254,10 @@ static size_t put_layout(const struct layout *g, char *dst)
 size_t json_double_text(double v, char dst[JSON_DOUBLE_TEXT_MAX])
 {
     if (v == 0) {
-        const char *zero = signbit(v) ? "-0.0" : "0"; // "-0" would read as the whole number 0
-        memcpy(dst, zero, strlen(zero));
-        return strlen(zero);
+        static const char zero[] = {'-', '0', '.', '0'}; // "-0" would read as the whole number 0
+        size_t n = signbit(v) ? sizeof(zero) : 1;
+        memcpy(dst, n == 1 ? "0" : zero, n);
+        return n;
     }
     size_t sign = v < 0 ? 1 : 0;
     dst[0] = '-';

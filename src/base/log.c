@@ -75,6 +75,8 @@ static bool log_must_escape(uint32_t cp)
            (cp >= 0x2028 && cp <= 0x202e) || (cp >= 0x2066 && cp <= 0x2069) || cp == 0xfeff;
 }
 
+static const char log_replacement[] = {'\xef', '\xbf', '\xbd'}; // U+FFFD
+
 // The text between quotes, up to what fits; both formats use JSON's escapes. Broken UTF-8 becomes U+FFFD.
 static void line_escaped(struct log_line *l, struct slice s)
 {
@@ -85,8 +87,8 @@ static void line_escaped(struct log_line *l, struct slice s)
         size_t out_len = n;
         if (n == 0) {
             n = 1;
-            out_len = 3;
-            memcpy(out, "\xef\xbf\xbd", 3);
+            out_len = sizeof(log_replacement);
+            memcpy(out, log_replacement, sizeof(log_replacement));
         } else if (cp == '"' || cp == '\\') {
             out_len = 2;
             out[0] = '\\';
@@ -109,7 +111,7 @@ static bool log_is_bare(struct slice s)
     for (size_t i = 0; i < s.len; i++) {
         uint8_t c = s.p[i];
         bool plain = (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') ||
-                     (c != 0 && memchr("._:-/+@,", c, 8) != NULL);
+                     (c != 0 && strchr("._:-/+@,", c) != NULL);
         if (!plain) {
             return false;
         }

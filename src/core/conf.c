@@ -367,7 +367,7 @@ static void conf_parse_yaml(struct conf_load_run *r, const char *file, struct sl
         return;
     }
     yaml_parser_set_input_string(&parser, text.p, text.len);
-    struct conf_walk w = {.run = r, .file = file, .items = buf_heap(CONF_LIST_MAX * CONF_TEXT_MAX)};
+    struct conf_walk w = {.run = r, .file = file, .items = buf_heap((size_t)CONF_LIST_MAX * CONF_TEXT_MAX)};
     for (bool more = true; more && !w.done;) {
         yaml_event_t e;
         if (!yaml_parser_parse(&parser, &e)) {

@@ -3,7 +3,7 @@
 #define BIT(p) (UINT64_C(1) << PERM_##p)
 
 static const char *const perm_texts[] = {
-#define X(name, text) [PERM_##name] = text,
+#define X(name, text) [PERM_##name] = (text),
     PERM_MAP(X)
 #undef X
 };

@@ -9,6 +9,7 @@
 #include <stdlib.h>
 #include <time.h>
 
+#include "base/clock.h"
 #include "net/crypto.h"
 
 #define CONNECT_TIMEOUT_MS 10000
@@ -20,6 +21,7 @@ struct http_client {
     CURL *curl;
     struct curl_slist *bearer; // one line, "Authorization: Bearer ..."; its text is wiped at the end
     size_t reply_max_bytes;
+    uint32_t idle_timeout_ms;
     char curl_error[CURL_ERROR_SIZE];
 };
 
@@ -30,6 +32,9 @@ struct transfer {
     struct http_reply *reply;
     bool upload_failed;
     struct slice body_left;
+    curl_off_t moved_bytes; // both ways, when last looked at
+    int64_t moved_us;       // and when that last changed
+    bool idled;
 };
 
 // ---- callbacks ----
@@ -87,18 +92,30 @@ static int on_rewind(void *arg, curl_off_t offset, int origin)
     return CURL_SEEKFUNC_OK;
 }
 
-static int on_progress(void *arg, curl_off_t a, curl_off_t b, curl_off_t c, curl_off_t d)
+// libcurl's own check (CURLOPT_LOW_SPEED_TIME) goes by the average speed, and so ends an event stream that sends a few bytes
+// now and then.
+static bool is_idle(struct transfer *t, curl_off_t moved_bytes)
 {
-    (void)a;
-    (void)b;
-    (void)c;
-    (void)d;
+    int64_t now_us = clock_mono_us();
+    if (moved_bytes != t->moved_bytes || t->moved_us == 0) {
+        t->moved_bytes = moved_bytes;
+        t->moved_us = now_us;
+    }
+    uint32_t limit_ms = t->client->idle_timeout_ms;
+    return limit_ms > 0 && now_us - t->moved_us > (int64_t)limit_ms * 1000;
+}
+
+static int on_progress(void *arg, curl_off_t down_total, curl_off_t down, curl_off_t up_total, curl_off_t up)
+{
+    (void)down_total;
+    (void)up_total;
     struct transfer *t = arg;
     if (t->call->go_on != NULL && !t->call->go_on(t->call->arg)) {
         t->reply->stopped = true;
         return 1;
     }
-    return 0;
+    t->idled = is_idle(t, down + up);
+    return t->idled ? 1 : 0;
 }
 
 // ---- the address ----
@@ -189,8 +206,6 @@ static bool set_fixed_options(CURL *curl, const struct http_client_conf *conf)
          curl_easy_setopt(curl, CURLOPT_USERAGENT, conf->user_agent != NULL ? conf->user_agent : "muster") == CURLE_OK;
     ok = ok && curl_easy_setopt(curl, CURLOPT_CONNECTTIMEOUT_MS, connect_ms) == CURLE_OK;
     ok = ok && curl_easy_setopt(curl, CURLOPT_TIMEOUT_MS, (long)conf->timeout_ms) == CURLE_OK;
-    ok = ok && curl_easy_setopt(curl, CURLOPT_LOW_SPEED_LIMIT, conf->idle_timeout_ms > 0 ? 1L : 0L) == CURLE_OK;
-    ok = ok && curl_easy_setopt(curl, CURLOPT_LOW_SPEED_TIME, ((long)conf->idle_timeout_ms + 999) / 1000) == CURLE_OK;
     ok = ok && curl_easy_setopt(curl, CURLOPT_WRITEFUNCTION, on_body) == CURLE_OK;
     ok = ok && curl_easy_setopt(curl, CURLOPT_READFUNCTION, on_upload) == CURLE_OK;
     ok = ok && curl_easy_setopt(curl, CURLOPT_SEEKFUNCTION, on_rewind) == CURLE_OK;
@@ -226,6 +241,7 @@ struct http_client *http_client_new(const struct http_client_conf *conf, struct 
         return NULL;
     }
     c->reply_max_bytes = conf->reply_max_bytes > 0 ? conf->reply_max_bytes : REPLY_MAX_BYTES;
+    c->idle_timeout_ms = conf->idle_timeout_ms;
     c->curl = curl_easy_init();
     if (c->curl == NULL || !set_fixed_options(c->curl, conf) || !set_files(c->curl, conf)) {
         err_set(err, ST_NOMEM, "no memory for a HTTP client");
@@ -255,7 +271,8 @@ void http_client_free(struct http_client *c)
 
 // ---- a call ----
 
-static enum status build_headers(const struct http_call *call, struct curl_slist **ret, struct err *err)
+// The lines to send; NULL: see *ret_status.
+static struct curl_slist *build_headers(const struct http_call *call, enum status *ret_status, struct err *err)
 {
     // Empty values take away what libcurl would add by itself: a wait for "100 Continue", a form's content type.
     struct curl_slist *list = add_line(NULL, "Expect:");
@@ -263,8 +280,10 @@ static enum status build_headers(const struct http_call *call, struct curl_slist
     for (size_t i = 0; list != NULL && call->headers != NULL && call->headers[i] != NULL; i++) {
         if (i == HEADERS_MAX || strpbrk(call->headers[i], "\r\n") != NULL || strchr(call->headers[i], ':') == NULL) {
             curl_slist_free_all(list);
-            return err_set(err, ST_INVALID, "a header must be one line of the form 'Name: value', at most %d of them",
-                           HEADERS_MAX);
+            *ret_status =
+                err_set(err, ST_INVALID, "a header must be one line of the form 'Name: value', at most %d of them",
+                        HEADERS_MAX);
+            return NULL;
         }
         has_type = has_type || strncasecmp(call->headers[i], "Content-Type:", 13) == 0;
         list = add_line(list, call->headers[i]);
@@ -272,8 +291,10 @@ static enum status build_headers(const struct http_call *call, struct curl_slist
     if (list != NULL && !has_type) {
         list = add_line(list, "Content-Type:");
     }
-    *ret = list;
-    return list != NULL ? ST_OK : err_set(err, ST_NOMEM, "no memory for the call");
+    if (list == NULL) {
+        *ret_status = err_set(err, ST_NOMEM, "no memory for the call");
+    }
+    return list;
 }
 
 static bool set_body(CURL *curl, const struct transfer *t)
@@ -332,6 +353,9 @@ static enum status judge(const struct transfer *t, CURLcode rc, struct err *err)
     }
     if (t->reply->body.failed) {
         return err_set(err, ST_TOO_LARGE, "the reply is longer than %zu bytes", c->reply_max_bytes);
+    }
+    if (t->idled) {
+        return err_set(err, ST_TIMEOUT, "%s %s: no byte for %u ms", t->call->method, t->call->url, c->idle_timeout_ms);
     }
     if (t->upload_failed) {
         return err_set(err, ST_IO, "the upload was given up");
@@ -394,11 +418,11 @@ enum status http_client_do(struct http_client *c, const struct http_call *call, 
 {
     *ret = (struct http_reply){.body = buf_heap(c->reply_max_bytes)};
     enum status st = check_url(c, call->url, err);
-    struct curl_slist *headers = NULL;
-    if (st == ST_OK) {
-        st = build_headers(call, &headers, err);
-    }
     if (st != ST_OK) {
+        return st;
+    }
+    struct curl_slist *headers = build_headers(call, &st, err);
+    if (headers == NULL) {
         return st;
     }
     struct transfer t = {.client = c, .call = call, .reply = ret, .body_left = call->body};

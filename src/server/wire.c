@@ -17,6 +17,7 @@
 #include "domain/command/command.h"
 #include "domain/identity/identity.h"
 #include "domain/presence/presence.h"
+#include "domain/registry/registry.h"
 #include "domain/telemetry/ingest.h"
 #include "front/http/api_ops.h"
 #include "front/http/http_front.h"
@@ -331,6 +332,11 @@ void server_stop(struct server *s)
     }
     for (unsigned i = 0; i < s->loops_len; i++) {
         loop_join(s->loops[i]);
+    }
+    if (s->core != NULL) {
+        telemetry_stop(s->core);
+        presence_stop(s->core);
+        registry_release(s->core);
     }
     s->started = false;
 }

@@ -31,7 +31,7 @@ class Load:
     def __init__(self):
         self.seqs, self.events, self.devices, self.patches = set(), set(), set(), {}
         self.reported = None
-        self.next = 0
+        self.next = self.calls = 0
 
     def telemetry(self, server, stop):
         try:
@@ -57,12 +57,12 @@ class Load:
             for i in range(10):
                 if stop.is_set():
                     break
-                self.next += 1
-                name = f"x{self.next}"
+                self.calls += 1
+                name, n = f"x{self.calls}", self.calls
                 server.api("POST", "/api/v1/devices", {"id": name})
                 self.devices.add(name)
-                server.api("PATCH", "/api/v1/devices/c1/twin/desired", {"n": self.next})
-                self.patches["n"] = self.next
+                server.api("PATCH", "/api/v1/devices/c1/twin/desired", {"n": n})
+                self.patches["n"] = n
         except (muster.Refused, OSError, ValueError):
             pass
 

@@ -1,6 +1,7 @@
 #include "front/http/gzip.h"
 
 #include <limits.h>
+#include <strings.h>
 #include <zlib.h>
 
 #define GZIP_LEVEL  4         // JSON: nearly the ratio of 6 at twice the speed
@@ -43,7 +44,7 @@ static struct slice trim(struct slice s)
 }
 
 // Cuts off and returns what stands before `sep`.
-static struct slice cut(struct slice *rest, char sep)
+static struct slice cut(struct slice *rest, uint8_t sep)
 {
     size_t n = 0;
     while (n < rest->len && rest->p[n] != sep) {
@@ -70,16 +71,7 @@ static bool is_zero_weight(struct slice param)
 
 static bool is_gzip(struct slice coding)
 {
-    static const char name[] = "gzip";
-    if (coding.len != sizeof(name) - 1) {
-        return false;
-    }
-    for (size_t i = 0; i < coding.len; i++) {
-        if ((coding.p[i] | 0x20) != name[i]) {
-            return false;
-        }
-    }
-    return true;
+    return coding.len == 4 && strncasecmp((const char *)coding.p, "gzip", 4) == 0;
 }
 
 bool gzip_accepted(struct slice accept_encoding)

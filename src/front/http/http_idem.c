@@ -8,7 +8,7 @@
 #include "front/http/sql/http_answer.sql.h"
 #include "net/crypto.h"
 
-#define KEEP_US          (24 * 3600 * INT64_C(1000000))
+#define KEEP_US          (INT64_C(24) * 3600 * 1000000)
 #define KEEP_BYTES_MAX   (256u << 10) // of one answer
 #define KEEP_TENANT_MAX  10000        // answers of one tenant
 #define EXPIRE_BATCH_MAX 1000         // rows a sweep removes

@@ -47,7 +47,7 @@ static void pointer_write(const struct walk *w, const char *leaf, char *dst, siz
         if (json_is_array(f->value)) {
             buf_printf(&b, "%zu", f->index - 1);
         } else {
-            put_escaped(&b, f->key);
+            put_escaped(&b, f->key != NULL ? f->key : "");
         }
     }
     if (leaf != NULL) {
