@@ -487,7 +487,7 @@ void ts_chunk_iter_init(struct ts_chunk_iter *it, const struct ts_chunk_info *in
 
 static bool get_xor(struct ts_chunk_iter *it, uint8_t header)
 {
-    unsigned low = header >> 4;
+    uint64_t low = header >> 4;
     unsigned n = header & 15;
     if (low + n > 8) {
         return false;

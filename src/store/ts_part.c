@@ -13,7 +13,6 @@
 
 #define PART_APPLICATION_ID 0x4d535450 // "MSTP"
 #define PART_CHECKPOINT     512        // pages: 2 MiB copied at once
-#define PART_DAY_MAX        2932897    // the year 10000
 
 const struct db_kind ts_part_kind = {
     .application_id = PART_APPLICATION_ID,
@@ -57,18 +56,33 @@ bool ts_part_name(const char *dir, int32_t day, const char *suffix, char *dst, s
     return n > 0 && (size_t)n < size;
 }
 
+// A number of exactly n digits.
+static bool digits(struct reader *r, unsigned n, unsigned *ret)
+{
+    unsigned v = 0;
+    for (unsigned i = 0; i < n; i++) {
+        uint8_t c = rd_u8(r);
+        if (c < '0' || c > '9') {
+            return false;
+        }
+        v = v * 10 + (unsigned)(c - '0');
+    }
+    *ret = v;
+    return true;
+}
+
 bool ts_part_parse(const char *name, int32_t *ret_day)
 {
-    int y = 0;
+    struct reader r = reader_make(slice_str(name));
+    unsigned y = 0;
     unsigned m = 0;
     unsigned d = 0;
-    char rest[4] = "";
-    if (strlen(name) != 13 || sscanf(name, "%4d-%2u-%2u.%3s", &y, &m, &d, rest) != 4 || strcmp(rest, "db") != 0 ||
-        y < 1970 || m < 1 || m > 12 || d < 1 || d > 31) {
+    if (!digits(&r, 4, &y) || rd_u8(&r) != '-' || !digits(&r, 2, &m) || rd_u8(&r) != '-' || !digits(&r, 2, &d) ||
+        !slice_eq_str(rd_rest(&r), ".db") || y < 1970 || m < 1 || m > 12 || d < 1 || d > 31) {
         return false;
     }
-    *ret_day = date_to_day(y, m, d);
-    return *ret_day >= 0 && *ret_day < PART_DAY_MAX;
+    *ret_day = date_to_day((int)y, m, d);
+    return true;
 }
 
 // --- Which there are ------------------------------------------------------------------------------------------------
@@ -224,7 +238,8 @@ static struct ts_part *part_slot(struct ts *t, int32_t day)
 enum status ts_part_open(struct ts *t, int32_t day, bool create, struct ts_part **ret, struct err *err)
 {
     if (!create && ts_part_day(t, day) == NULL) {
-        return err_set(err, ST_NOT_FOUND, "no partition of this day");
+        (void)err_set(err, ST_NOT_FOUND, "no partition of this day");
+        return ST_NOT_FOUND;
     }
     struct ts_part *p = part_slot(t, day);
     p->used = ++t->parts_clock;
@@ -242,7 +257,8 @@ enum status ts_part_open(struct ts *t, int32_t day, bool create, struct ts_part 
     }
     if (st != ST_OK) {
         part_close(p);
-        return err_set(err, st, "%s", why.text);
+        (void)err_set(err, st, "%s", why.text);
+        return st;
     }
     p->day = day;
     *ret = p;

@@ -167,7 +167,7 @@ static bool table_set(struct ts_table *tab, uint32_t id, struct ts_series *s)
     size_t block = id / TS_BLOCK;
     if (block >= tab->len) {
         size_t len = block + 1 + block / 2;
-        struct ts_series ***blocks = reallocarray(tab->blocks, len, sizeof(*blocks));
+        struct ts_series ***blocks = reallocarray(tab->blocks, len, sizeof(struct ts_series **));
         if (blocks == NULL) {
             return false;
         }
@@ -178,7 +178,7 @@ static bool table_set(struct ts_table *tab, uint32_t id, struct ts_series *s)
         tab->len = len;
     }
     if (tab->blocks[block] == NULL) {
-        tab->blocks[block] = calloc(TS_BLOCK, sizeof(**tab->blocks));
+        tab->blocks[block] = calloc(TS_BLOCK, sizeof(struct ts_series *));
         if (tab->blocks[block] == NULL) {
             return false;
         }
