@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/stat.h>
+#include <sys/statvfs.h>
 #include <unistd.h>
 
 #include "base/clock.h"
@@ -61,6 +62,15 @@ static bool reserve_make(const struct ts *t)
     return ok;
 }
 
+// Opening needs a little space itself (shared memory of the partitions): when there is none, the reserve gives it.
+static void reserve_for_open(struct ts *t)
+{
+    struct statvfs fs;
+    if (statvfs(t->dir, &fs) == 0 && (uint64_t)fs.f_bavail * fs.f_frsize < TS_RESERVE_BYTES) {
+        ts_note_full(t);
+    }
+}
+
 void ts_note_full(struct ts *t)
 {
     char path[TS_PATH_MAX];
@@ -104,6 +114,7 @@ static enum status open_files(struct ts *t, struct err *err)
         enum status st = errno == ENOSPC || errno == EDQUOT ? ST_FULL : ST_IO;
         return err_set(err, st, "%s: cannot be created: %s", t->dir, strerror(errno));
     }
+    reserve_for_open(t);
     enum status st = ts_part_list(t, err);
     if (st == ST_OK) {
         st = ts_catalog_open(t, err);
@@ -111,7 +122,7 @@ static enum status open_files(struct ts *t, struct err *err)
     if (st == ST_OK) {
         st = ts_log_open(t, err);
     }
-    if (st == ST_OK && !reserve_make(t)) {
+    if (st == ST_OK && !t->full && !reserve_make(t)) {
         ts_note_full(t);
     }
     return st;

@@ -200,12 +200,8 @@ static enum status part_set_aside(struct ts *t, int32_t day, const char *why)
     return ST_OK;
 }
 
-static enum status part_connect(struct ts *t, int32_t day, struct db **ret, struct err *err)
+static enum status part_setup(const char *path, struct db **ret, struct err *err)
 {
-    char path[TS_PATH_MAX];
-    if (!ts_part_name(t->dir, day, "", path, sizeof(path))) {
-        return err_set(err, ST_INVALID, "the data directory's path is too long");
-    }
     const struct db_migration schema = {1, "partition", sql_ts_part[SQL_TS_PART_SCHEMA].text};
     struct db *db = NULL;
     enum status st = db_open_kind(path, DB_WRITER, &ts_part_kind, &db, err);
@@ -218,6 +214,43 @@ static enum status part_connect(struct ts *t, int32_t day, struct db **ret, stru
     }
     *ret = db;
     return ST_OK;
+}
+
+// A new partition comes under its name only when it is whole, so that no reader finds a half made one.
+static enum status part_create(const struct ts *t, int32_t day, const char *path, struct err *err)
+{
+    static const char *const files[] = {".new-wal", ".new-shm", ".new"};
+    char made[TS_PATH_MAX];
+    for (size_t i = 0; i < sizeof(files) / sizeof(files[0]); i++) { // what a crash left
+        if (ts_part_name(t->dir, day, files[i], made, sizeof(made))) {
+            (void)unlink(made);
+        }
+    }
+    struct db *db = NULL;
+    enum status st = part_setup(made, &db, err);
+    if (st != ST_OK) {
+        return st;
+    }
+    db_close(db);
+    if (rename(made, path) != 0) {
+        return err_set(err, ST_IO, "%s: cannot be renamed: %s", made, strerror(errno));
+    }
+    return ST_OK;
+}
+
+static enum status part_connect(const struct ts *t, int32_t day, struct db **ret, struct err *err)
+{
+    char path[TS_PATH_MAX];
+    if (!ts_part_name(t->dir, day, "", path, sizeof(path))) {
+        return err_set(err, ST_INVALID, "the data directory's path is too long");
+    }
+    if (access(path, F_OK) != 0) {
+        enum status st = part_create(t, day, path, err);
+        if (st != ST_OK) {
+            return st;
+        }
+    }
+    return part_setup(path, ret, err);
 }
 
 static struct ts_part *part_slot(struct ts *t, int32_t day)
