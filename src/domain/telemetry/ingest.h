@@ -18,11 +18,13 @@
 #include "core/link.h"
 #include "domain/telemetry/ledger.h"
 
-// Limits of one batch; over them it is submitted early. And of one loop: over it messages are refused as busy (a front
-// stops reading long before, see ingest_pending).
+// Limits of one batch: over them it is submitted early.
 #define INGEST_BATCH_MESSAGES 4096
 #define INGEST_BATCH_BYTES    (1u << 20)
-#define INGEST_BATCHES_MAX    64
+// Limits of what one loop has submitted and not got back: over them messages are refused as busy. A front stops reading long
+// before (ingest_pending), so that devices wait instead of being refused.
+#define INGEST_PENDING_MESSAGES (1u << 18)
+#define INGEST_PENDING_BYTES    (128u << 20)
 
 // The fate of one message.
 struct ingest_ack {
