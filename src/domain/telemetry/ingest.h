@@ -18,14 +18,16 @@
 #include "core/link.h"
 #include "domain/telemetry/ledger.h"
 
-// Limits of one batch; over them it is submitted early. And of one loop: over it messages are refused as busy (a front
-// stops reading long before, see ingest_pending).
+// Limits of one batch: over them it is submitted early.
 #define INGEST_BATCH_MESSAGES 4096
 #define INGEST_BATCH_BYTES    (1u << 20)
-#define INGEST_BATCHES_MAX    64
 // While this many are with the core, a batch that is not full gathers on over the ends of turns: one commit at work, one
 // batch behind it, and the third takes whatever arrives meanwhile. Small batches thus never pile up.
 #define INGEST_BATCHES_AHEAD 2
+// Limits of what one loop has submitted and not got back: over them messages are refused as busy. A front stops reading long
+// before (ingest_pending), so that devices wait instead of being refused.
+#define INGEST_PENDING_MESSAGES (1u << 18)
+#define INGEST_PENDING_BYTES    (128u << 20)
 
 // The fate of one message.
 struct ingest_ack {
