@@ -33,7 +33,8 @@ struct op {
     enum status status;          // valid in done
     struct err err;              // valid in done when status != ST_OK
     const char *name;            // static, for metrics and logs: "twin.report"
-    struct tx_hook *hooks;       // private to core, as the next two
+    struct tx_hook *hooks;       // private to core, as the next three
+    struct tx_hook *hooks_last;  // meaningless while hooks is NULL
     struct core *core;
     bool staged; // it put something into the telemetry store
 };
