@@ -14,9 +14,8 @@ static void on_desired(void *user, const struct muster_desired *desired)
 {
     struct device *d = user;
     int64_t wanted;
-    if (muster_json_int(desired->desired, "interval_s", &wanted) == MUSTER_OK && wanted >= 1 && wanted <= 3600) {
-        d->interval_s = wanted;
-    }
+    bool given = muster_json_int(desired->desired, "interval_s", &wanted) == MUSTER_OK;
+    d->interval_s = given && wanted >= 1 && wanted <= 3600 ? wanted : d->interval_s;
     char json[64];
     int len = snprintf(json, sizeof(json), "{\"interval_s\":%d}", (int)d->interval_s);
     muster_report(d->client, json, (size_t)len, 0);
@@ -41,16 +40,12 @@ int main(int argc, char **argv)
         fprintf(stderr, "usage: device HOST PORT CA-FILE DEVICE-ID\n");
         return 2;
     }
-    struct muster_openssl_config to = {.host = argv[1], .port = (uint16_t)atoi(argv[2]), .ca_file = argv[3]};
-    struct muster_openssl *tls = muster_openssl_new(&to);
-    if (tls == NULL) {
-        return 1;
-    }
-    struct muster_config config = {
-        .client_id = argv[4], .username = argv[4], .password = getenv("MUSTER_ACCESS_TOKEN")};
-    config.transport = muster_openssl_transport(tls);
+    struct muster_openssl *tls = muster_openssl_new(
+        &(struct muster_openssl_config){.host = argv[1], .port = (uint16_t)atoi(argv[2]), .ca_file = argv[3]});
+    struct muster_config config = {.transport = muster_openssl_transport(tls), .user = &d};
+    config.client_id = config.username = argv[4];
+    config.password = getenv("MUSTER_ACCESS_TOKEN");
     config.callbacks.on_desired = on_desired;
-    config.user = &d;
     if (muster_init(memory, sizeof(memory), &config, &d.client) != MUSTER_OK || muster_start(d.client) != MUSTER_OK) {
         return 1;
     }

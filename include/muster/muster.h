@@ -256,9 +256,13 @@ enum muster_status muster_telemetry_end(struct muster_telemetry *t);
 // MUSTER_E_TYPE, and MUSTER_E_INVALID when the text is not JSON as far as it had to be read. Outputs are untouched on
 // error. Called from anywhere.
 
+// The text of a value, whatever it is.
 enum muster_status muster_json_raw(struct muster_text json, const char *path, struct muster_text *ret_value);
+// An integer that fits 64 bits.
 enum muster_status muster_json_int(struct muster_text json, const char *path, int64_t *ret_value);
-enum muster_status muster_json_double(struct muster_text json, const char *path, double *ret_value); // integers too
+// Any number.
+enum muster_status muster_json_double(struct muster_text json, const char *path, double *ret_value);
+// true or false.
 enum muster_status muster_json_bool(struct muster_text json, const char *path, bool *ret_value);
 // Unescaped and NUL-terminated into dst. MUSTER_E_TOO_LARGE: it does not fit; MUSTER_E_INVALID: it contains NUL.
 enum muster_status muster_json_str(struct muster_text json, const char *path, char *dst, size_t dst_bytes);

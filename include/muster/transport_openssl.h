@@ -33,7 +33,7 @@ struct muster_openssl *muster_openssl_new(const struct muster_openssl_config *co
 void muster_openssl_free(struct muster_openssl *t); // closes; NULL is fine
 // Another client certificate from the next connect on (NULL: none). False without memory; then nothing has changed.
 bool muster_openssl_set_cert(struct muster_openssl *t, const char *cert_file, const char *key_file);
-// The functions for struct muster_config; `t` must outlive the client.
+// The functions for struct muster_config; `t` must outlive the client. With NULL there are none, which muster_init() refuses.
 struct muster_transport muster_openssl_transport(struct muster_openssl *t);
 
 // For a poll loop: the socket (-1: there is none) and the poll(2) events that let it go on. wants_write: what

@@ -229,8 +229,8 @@ static enum status agent_turn(struct agent *a, struct err *err)
     if (s != ST_OK) {
         return s;
     }
-    agent_ask(a, now_ms);
     agent_renew(a, now_ms);
+    agent_ask(a, now_ms);
     agent_sample(a, now_ms);
     agent_report(a, now_ms);
     agent_forward(a, now_ms);
@@ -254,6 +254,10 @@ static int agent_wait_ms(const struct agent *a, uint32_t client_ms)
     }
     if (a->forward_after_ms > now_ms) {
         due = least(due, a->forward_after_ms);
+    }
+    if (a->online && a->enroll.state == ENROLL_READY) {
+        int64_t renew_ms = now_ms + (enroll_renew_at_us(&a->enroll) - clock_wall_us()) / 1000 + 1;
+        due = least(due, renew_ms > a->next_renew_ms ? renew_ms : a->next_renew_ms);
     }
     if (queue_dirty(a->queue) || a->asked) {
         due = least(due, now_ms + 1000);

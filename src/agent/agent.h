@@ -15,10 +15,10 @@
 #include "muster/transport_openssl.h"
 
 #define AGENT_CLAIM_MAX   256
-#define AGENT_SCRATCH     (20 * 1024)  // one message or one certificate
-#define AGENT_RX_BYTES    (192 * 1024) // desired and delta of 64 KiB each, and room
-#define AGENT_TX_BYTES    (20 * 1024)
-#define AGENT_STORE_BYTES (64 * 1024)
+#define AGENT_SCRATCH     20480u  // one message or one certificate
+#define AGENT_RX_BYTES    196608u // desired and delta of 64 KiB each, and room
+#define AGENT_TX_BYTES    20480u
+#define AGENT_STORE_BYTES 65536u
 #define AGENT_WINDOW      16
 
 struct agent {

@@ -8,7 +8,7 @@
 #define ENROLL_PAUSE_MS    10000 // after a refused enrolment: full jitter, doubling
 #define ENROLL_PAUSE_MAX   600000
 #define RENEW_CHECK_MS     1000
-#define RENEW_PAUSE_MIN_MS 10000
+#define RENEW_PAUSE_MIN_MS 5000
 #define RENEW_PAUSE_MAX_MS 21600000
 #define TRY_REFUSALS_MAX   3
 

@@ -35,7 +35,9 @@ static void sample_now(struct agent *a, int64_t now_ms)
     a->health.queue_len = queue_len(a->queue);
     a->health.queue_dropped = queue_dropped(a->queue);
     size_t len = 0;
-    if (health_sample(&a->health, clock_wall_us() / 1000, a->scratch, QUEUE_RECORD_MAX, &len)) {
+    int64_t time_ms = clock_wall_us() / 1000;
+    log_debug("agent", "sample", LOGI("ts", time_ms));
+    if (health_sample(&a->health, time_ms, a->scratch, QUEUE_RECORD_MAX, &len)) {
         enqueue(a, slice_make(a->scratch, len), now_ms);
     }
     a->sampled = true;

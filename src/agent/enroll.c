@@ -12,7 +12,7 @@
 #define CERT_FILE      "cert.pem"
 #define NEXT_CERT_FILE "next-cert.pem"
 #define DEVICE_FILE    "device"
-#define CERT_MAX       (16 * 1024)
+#define CERT_MAX       16384u
 #define REPAIRS_MAX    8 // the longest chain of repairs is four
 
 const char *enroll_state_text(enum enroll_state s)
@@ -99,8 +99,13 @@ static enum status load_cert(struct enroll *e, struct err *err)
     if (cert == NULL) {
         return err_at(err, ST_CORRUPT, CERT_FILE, CERT_FILE " is not a certificate; remove it to enrol again");
     }
-    e->not_before_us = asn1_us(X509_get0_notBefore(cert));
+    e->valid_from_us = asn1_us(X509_get0_notBefore(cert));
     e->not_after_us = asn1_us(X509_get0_notAfter(cert));
+    // Certificates are dated back a little, for clocks that are slow: their life with us began when we got them.
+    int64_t written_us = statedir_written_us(e->dir, CERT_FILE);
+    if (written_us > e->valid_from_us && written_us < e->not_after_us) {
+        e->valid_from_us = written_us;
+    }
     X509_free(cert);
     struct buf id = buf_fixed(mem, sizeof(e->device) - 1);
     s = statedir_read(e->dir, DEVICE_FILE, &id, err);
@@ -159,7 +164,7 @@ static enum status settle(struct enroll *e, struct err *err)
     }
     if (e->state == ENROLL_KEYED) {
         e->device[0] = '\0';
-        e->not_before_us = e->not_after_us = 0;
+        e->valid_from_us = e->not_after_us = 0;
         return ST_OK;
     }
     return load_cert(e, err);
@@ -232,7 +237,7 @@ enum status enroll_abandon(struct enroll *e, struct err *err)
 
 int64_t enroll_renew_at_us(const struct enroll *e)
 {
-    return e->not_before_us + (e->not_after_us - e->not_before_us) / 3 * 2;
+    return e->valid_from_us + (e->not_after_us - e->valid_from_us) / 3 * 2;
 }
 
 const char *enroll_cert_file(const struct enroll *e)

@@ -30,6 +30,7 @@ enum enroll_state {
     ENROLL_LEFTOVER,
     ENROLL__COUNT
 };
+// "ready"; never NULL.
 const char *enroll_state_text(enum enroll_state s);
 
 #define ENROLL_HAS_KEY       1u
@@ -44,7 +45,7 @@ struct enroll {
     const struct keys *keys;
     enum enroll_state state;
     char device[129];      // "" before enrolment
-    int64_t not_before_us; // of cert.pem; 0 before enrolment
+    int64_t valid_from_us; // of cert.pem: when it was received; 0 before enrolment
     int64_t not_after_us;
 };
 

@@ -8,7 +8,7 @@
 
 static int print_text(void (*write_text)(struct buf *out))
 {
-    struct buf out = buf_heap(64 * 1024);
+    struct buf out = buf_heap(65536);
     write_text(&out);
     bool ok = !out.failed && fwrite(out.p, 1, out.len, stdout) == out.len && fflush(stdout) == 0;
     buf_release(&out);

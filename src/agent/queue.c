@@ -19,7 +19,7 @@
 #define RECORD_HEADER   8u
 #define NAME_BYTES      24 // "0123456789abcdef.seg"
 #define NOTE_BYTES      20u
-#define NOTE_STRIDE     64u
+#define NOTE_STRIDE     UINT64_C(64)
 
 struct segment {
     uint64_t first_seq;

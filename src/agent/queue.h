@@ -16,9 +16,9 @@
 #include "base/buf.h"
 #include "base/status.h"
 
-#define QUEUE_RECORD_MAX   (16u * 1024)
-#define QUEUE_BYTES_MIN    (256u * 1024) // smallest bytes_max
-#define QUEUE_IN_FLIGHT    64            // records handed out by queue_next() and not acknowledged
+#define QUEUE_RECORD_MAX   16384u
+#define QUEUE_BYTES_MIN    262144u // smallest bytes_max
+#define QUEUE_IN_FLIGHT    64      // records handed out by queue_next() and not acknowledged
 #define QUEUE_SEGMENTS_MAX 128
 
 struct queue;

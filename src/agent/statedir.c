@@ -61,6 +61,12 @@ bool statedir_has(const struct statedir *d, const char *name)
     return faccessat(d->fd, name, F_OK, 0) == 0;
 }
 
+int64_t statedir_written_us(const struct statedir *d, const char *name)
+{
+    struct stat st;
+    return fstatat(d->fd, name, &st, 0) == 0 ? (int64_t)st.st_mtim.tv_sec * 1000000 + st.st_mtim.tv_nsec / 1000 : 0;
+}
+
 static bool write_all(int fd, struct slice data)
 {
     while (data.len > 0) {

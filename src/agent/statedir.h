@@ -23,6 +23,8 @@ void statedir_close(struct statedir *d);
 // "<path>/<name>" into dst.
 void statedir_path(const struct statedir *d, const char *name, char dst[STATEDIR_PATH_MAX]);
 bool statedir_has(const struct statedir *d, const char *name);
+// When the file's contents were written, wall clock; 0 when there is no such file.
+int64_t statedir_written_us(const struct statedir *d, const char *name);
 // Replaces the file's contents at once.
 enum status statedir_write(const struct statedir *d, const char *name, struct slice data, mode_t mode, struct err *err);
 // Appends the contents to `out`; ST_NOT_FOUND when there is no such file, ST_TOO_LARGE over out's maximum.

@@ -370,6 +370,10 @@ static void print_reply(const struct cli *cli, const struct cli_verb *v, const s
         }
     } else if (items != NULL && v->columns != NULL) {
         print_table(items, v->columns);
+    } else if (json_is_object(json_object_get(doc, "metrics"))) {
+        print_metrics(json_object_get(doc, "metrics"));
+    } else if (json_is_array(json_object_get(doc, "points"))) {
+        print_points(json_object_get(doc, "points"));
     } else if (json_is_object(doc)) {
         print_record(doc);
     } else {

@@ -401,6 +401,9 @@ static void transport_random(void *arg, void *dst, size_t len)
 
 struct muster_transport muster_openssl_transport(struct muster_openssl *t)
 {
+    if (t == NULL) {
+        return (struct muster_transport){0};
+    }
     return (struct muster_transport){.arg = t,
                                      .open = transport_open,
                                      .read = transport_read,

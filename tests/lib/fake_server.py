@@ -32,6 +32,7 @@ class FakeServer:
         self.dir = directory
         self.cert_seconds = cert_seconds  # life of the certificates it gives; None: 30 days
         self.token = "claim-token"
+        self.access_tokens = {}        # device id -> access token
         self.desired, self.desired_version = {}, 0
         self.points, self.reports, self.replies, self.requests, self.connects = [], [], [], [], []
         self.revoked = set()           # serial numbers (hex) that are refused
@@ -118,6 +119,7 @@ class FakeServer:
                     "-startdate", stamp(now), "-enddate", stamp(now + self.cert_seconds))
         else:
             openssl("x509", "-req", "-in", self.path(f"{serial}.csr"), "-CA", self.ca, "-CAkey", self.path("ca.key"), "-set_serial", "0x" + serial, *life,
+                    "-subj", f"/CN={device}",
                     "-out", out)
         with open(out) as f:
             return f.read()
@@ -230,6 +232,8 @@ class Conn:
             reason = 0
         elif len(fields) == 3 and fields[1] == "$claim" and fields[2] == s.token:
             self.claim, reason = True, 0
+        elif len(fields) == 3 and s.access_tokens.get(fields[1]) == fields[2]:
+            self.device, reason = fields[1], 0
         s.connects.append((self.device or "$claim", reason, cert["serialNumber"].lower() if cert else None))
         self.send(packet(0x20, bytes([0, reason]) + vbi(0)))
         if reason:

@@ -416,8 +416,8 @@ static void submit(struct ingest *in)
 static void turn_end(struct turn_hook *h)
 {
     struct ingest *in = (struct ingest *)h;
-    if (in->gathering != NULL && !in->hold) {
-        submit(in);
+    if (in->gathering != NULL && !in->hold && in->submitted < INGEST_BATCHES_AHEAD) {
+        submit(in); // otherwise the turn in which a batch comes back does it
     }
 }
 
@@ -556,5 +556,10 @@ void ingest_failed(struct ingest *in, struct link *from, enum status why)
 
 size_t ingest_pending(const struct ingest *in)
 {
-    return in->pending;
+    return in->pending + (in->gathering != NULL ? in->gathering->messages_len : 0);
+}
+
+bool ingest_behind(const struct ingest *in)
+{
+    return in->pending_bytes >= INGEST_PENDING_BYTES / 2;
 }

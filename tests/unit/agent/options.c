@@ -1,22 +1,26 @@
 #include <setjmp.h>
 #include <stdarg.h>
+#include <stdio.h>
 #include <stdlib.h>
 
 #include <cmocka.h>
 
 #include "agent/options.h"
+#include "agent/textfile.h"
 
 #define ARGS_MAX 32
 
 static enum status parse(struct options *o, struct err *err, const char *line)
 {
-    static char copy[512];
+    static char words[ARGS_MAX][64];
     char *argv[ARGS_MAX] = {"muster-agent"};
     int argc = 1;
-    assert_true(strlen(line) < sizeof(copy));
-    memcpy(copy, line, strlen(line) + 1);
-    for (char *word = strtok(copy, " "); word != NULL && argc < ARGS_MAX; word = strtok(NULL, " ")) {
-        argv[argc++] = word;
+    struct slice rest = slice_str(line);
+    struct slice word;
+    while (argc < ARGS_MAX && text_word(&rest, &word)) {
+        assert_true(slice_to_cstr(word, words[argc], sizeof(words[0])));
+        argv[argc] = words[argc];
+        argc++;
     }
     return options_parse(o, argc, argv, err);
 }
@@ -94,10 +98,32 @@ static void help_and_manual_name_every_option(void **state)
         assert_non_null(strstr((char *)help.p, names[i]));
     }
     assert_non_null(strstr((char *)man.p, ".B \\-\\-claim\\-file \\fIFILE\\fR"));
-    for (char *line = strtok((char *)help.p, "\n"); line != NULL; line = strtok(NULL, "\n")) {
-        assert_true(strlen(line) <= 80);
+    struct slice text = buf_view(&help);
+    struct slice line;
+    while (text_line(&text, &line)) {
+        assert_true(line.len <= 80);
     }
     buf_release(&help);
+    buf_release(&man);
+}
+
+// docs/man/muster-agent.8 is what --man prints: `muster-agent --man > docs/man/muster-agent.8` after a change.
+static void manual_is_current(void **state)
+{
+    (void)state;
+    char path[512];
+    snprintf(path, sizeof(path), "%s", __FILE__);
+    char *tests = strstr(path, "/tests/unit/");
+    assert_non_null(tests);
+    snprintf(tests, sizeof(path) - (size_t)(tests - path), "/docs/man/muster-agent.8");
+    struct buf man = buf_heap(65536);
+    options_man(&man);
+    static char file[65536];
+    FILE *f = fopen(path, "rb");
+    assert_non_null(f);
+    size_t len = fread(file, 1, sizeof(file), f);
+    fclose(f);
+    assert_true(slice_eq(buf_view(&man), slice_make(file, len)));
     buf_release(&man);
 }
 
@@ -107,6 +133,7 @@ int main(void)
         cmocka_unit_test(takes_what_is_right),
         cmocka_unit_test(says_what_is_wrong),
         cmocka_unit_test(help_and_manual_name_every_option),
+        cmocka_unit_test(manual_is_current),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
