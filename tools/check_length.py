@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
-"""Refuses functions of more than 80 lines and files of more than 900, in all C code; prints file:line and the function.
+"""Refuses functions of more than 80 lines in all C code, and files of more than 900 in src/ and
+include/; prints file:line and the function.
 
 Works on text as clang-format lays it out: a function's body begins with a brace in the first column and ends with one.
 """
@@ -38,7 +39,7 @@ def main():
                 print(f"{path}:{line}: {name} has {length} lines, at most {FUNCTION_LINES_MAX} are allowed")
                 bad += 1
         length = text.count("\n")
-        if length > FILE_LINES_MAX:
+        if length > FILE_LINES_MAX and path.startswith(("src/", "include/")):
             print(f"{path}:1: {length} lines, at most {FILE_LINES_MAX} are allowed: split the file")
             bad += 1
     return 1 if bad else 0

@@ -272,19 +272,6 @@ static int parse_option(struct call *c, int argc, char **argv)
     return set_flag(c, f, value) ? taken : 0;
 }
 
-// The request is one free document: "{...}", @file or - for standard input.
-static bool set_body(struct call *c, const char *text)
-{
-    static const struct cli_flag whole = {.name = "body", .where = CLI_BODY, .type = CLI_ANY};
-    json_t *doc = parse_json(&whole, text);
-    if (doc == NULL) {
-        return false;
-    }
-    json_decref(c->body);
-    c->body = doc;
-    return true;
-}
-
 static bool parse_args(struct call *c, int argc, char **argv)
 {
     size_t position = 0;
@@ -299,13 +286,6 @@ static bool parse_args(struct call *c, int argc, char **argv)
             continue;
         }
         const char *name = c->v->args[position];
-        if (name != NULL && strcmp(name, "body") == 0 && c->v->has_body) { // the whole document
-            if (!set_body(c, argv[i++])) {
-                return false;
-            }
-            position++;
-            continue;
-        }
         const struct cli_flag *f = name != NULL ? find_flag(c->v, name, strlen(name)) : NULL;
         if (f == NULL) {
             cli_say("\"%s\" is too much; `muster %s --help` explains", argv[i], c->v->words);
@@ -390,6 +370,10 @@ static void print_reply(const struct cli *cli, const struct cli_verb *v, const s
         }
     } else if (items != NULL && v->columns != NULL) {
         print_table(items, v->columns);
+    } else if (json_is_object(json_object_get(doc, "metrics"))) {
+        print_metrics(json_object_get(doc, "metrics"));
+    } else if (json_is_array(json_object_get(doc, "points"))) {
+        print_points(json_object_get(doc, "points"));
     } else if (json_is_object(doc)) {
         print_record(doc);
     } else {

@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include "base/buf.h"
+#include "base/clock.h"
 #include "base/json.h"
 
 #define CELL_MAX     4096
@@ -203,4 +204,35 @@ void print_record(const json_t *object)
         printf("%-24s %s\n", name, text);
         free(text);
     }
+}
+
+void print_metrics(const json_t *metrics)
+{
+    static const char *const columns[] = {"metric", "value", "time", NULL};
+    json_t *rows = json_array();
+    const char *name;
+    json_t *last;
+    json_object_foreach((json_t *)metrics, name, last)
+    {
+        json_array_append_new(rows, json_pack("{sssOsO?}", "metric", name, "value", json_object_get(last, "value"),
+                                              "time", json_object_get(last, "time")));
+    }
+    print_table(rows, columns);
+    json_decref(rows);
+}
+
+void print_points(const json_t *points)
+{
+    static const char *const columns[] = {"time", "value", NULL};
+    json_t *rows = json_array();
+    size_t i;
+    json_t *point;
+    json_array_foreach((json_t *)points, i, point)
+    {
+        char iso[CLOCK_RFC3339_MAX];
+        clock_rfc3339((int64_t)(json_number_value(json_array_get(point, 0)) * 1000 + 0.5), iso);
+        json_array_append_new(rows, json_pack("{sssO?}", "time", iso, "value", json_array_get(point, 1)));
+    }
+    print_table(rows, columns);
+    json_decref(rows);
 }

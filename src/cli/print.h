@@ -8,6 +8,10 @@
 void print_table(const json_t *items, const char *const *columns);
 // "id      d1" lines; nested objects as dotted keys. Iterative, bounded depth.
 void print_record(const json_t *object);
+// {"cpu.util": {"time", "value"}, ...} as a table: one row a metric.
+void print_metrics(const json_t *metrics);
+// [[ts, value], ...] as a table: time and value.
+void print_points(const json_t *points);
 int print_terminal_width(void);
 
 #endif

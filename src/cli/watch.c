@@ -4,9 +4,11 @@
 #include <string.h>
 
 #include "base/clock.h"
+#include "base/json.h"
 #include "cli/verb.h"
 
 #define PATH_MAX_BYTES 2048
+#define LINE_MAX_BYTES 16384 // a string value of 1,024 bytes, escaped
 #define EXPORT_PAGE    10000
 
 struct watch {
@@ -166,6 +168,33 @@ int verb_twin_watch(struct cli *cli, int argc, char **argv)
                                                           : CLI_USAGE;
 }
 
+// One point, [time, value], with its numbers as short as they were.
+static void print_point(const json_t *point)
+{
+    struct buf line = buf_heap(LINE_MAX_BYTES);
+    struct jw w;
+    jw_init(&w, &line);
+    jw_array(&w);
+    size_t i;
+    const json_t *v;
+    json_array_foreach(point, i, v)
+    {
+        if (json_is_integer(v)) {
+            jw_int(&w, json_integer_value(v));
+        } else if (json_is_real(v)) {
+            jw_double(&w, json_real_value(v));
+        } else if (json_is_string(v)) {
+            jw_slice(&w, slice_make(json_string_value(v), json_string_length(v)));
+        } else {
+            jw_bool(&w, json_is_true(v));
+        }
+    }
+    jw_array_end(&w);
+    buf_u8(&line, '\n');
+    fwrite(line.p, 1, line.len, stdout);
+    buf_release(&line);
+}
+
 // Prints the points of one page; returns the cursor of the next (caller frees) or NULL.
 static char *export_page(const struct client_reply *reply)
 {
@@ -174,9 +203,7 @@ static char *export_page(const struct client_reply *reply)
     json_t *point;
     json_array_foreach(json_object_get(doc, "points"), i, point)
     {
-        char *text = json_dumps(point, JSON_COMPACT | JSON_REAL_PRECISION(17));
-        puts(text != NULL ? text : "");
-        free(text);
+        print_point(point);
     }
     const char *next = json_string_value(json_object_get(doc, "next"));
     char *copy = next != NULL ? strdup(next) : NULL;

@@ -36,7 +36,7 @@ enum status cursor_read(struct slice encoded, uint8_t kind, uint8_t mem[CURSOR_M
     if (encoded.p == NULL) {
         return ST_OK;
     }
-    struct cursor c;
+    struct cursor c = {.kind = 0};
     enum status st = cursor_decode(encoded, mem, &c, err);
     if (st != ST_OK) {
         return st;

@@ -11,8 +11,8 @@
 #include "base/slice.h"
 #include "base/status.h"
 
-#define CURSOR_TEXT_MAX 256                                         // longest text key
-#define CURSOR_MAX      ((1 + 8 + 8 + CURSOR_TEXT_MAX + 2) / 3 * 4) // longest encoded form
+#define CURSOR_TEXT_MAX 256                                                 // longest text key
+#define CURSOR_MAX      ((size_t)(1 + 8 + 8 + CURSOR_TEXT_MAX + 2) / 3 * 4) // longest encoded form
 
 struct cursor {
     uint8_t kind;

@@ -47,7 +47,7 @@ struct link {
     uint64_t conn;     // conn_id
     uint64_t session;  // presence session row id
     struct principal who;
-    struct ts_device *ts;       // core thread only: ingest fast path
+    struct ts_device *ts;       // core thread only: ingest fast path; true only while the link is the device's live one
     bool takes_desired;         // core thread only: subscribed to $muster/twin/desired, changes are pushed
     bool takes_commands;        // core thread only: subscribed to its commands
     _Atomic uint32_t in_flight; // messages received and not yet counted as stored or refused

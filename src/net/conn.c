@@ -7,15 +7,17 @@
 #include <stdlib.h>
 #include <unistd.h>
 
+#include "base/reader.h"
 #include "net/conn_priv.h"
 
-#define READ_BYTES     65536 // most bytes of one read; the loop's one buffer for all connections
-#define READ_BYTES_TLS 16384 // of a TLS connection that is not authenticated yet
-#define RECORD_BYTES   16384 // most plaintext offered, and encrypted, at once
-#define JOIN_BYTES     4096  // kept input up to this is put in front of the next read; more is appended to
-#define WIRE_BYTES     65536 // ciphertext made ahead of the kernel's taking it
-#define WIRE_BYTES_MAX 163840
-#define LINGER_BYTES   262144
+#define READ_BYTES           65536 // most bytes of one read; the loop's one buffer for all connections
+#define READ_BYTES_TLS       16384 // of a TLS connection that is not authenticated yet
+#define TLS_HANDSHAKE_RECORD 22
+#define RECORD_BYTES         16384 // most plaintext offered, and encrypted, at once
+#define JOIN_BYTES           4096  // kept input up to this is put in front of the next read; more is appended to
+#define WIRE_BYTES           65536 // ciphertext made ahead of the kernel's taking it
+#define WIRE_BYTES_MAX       163840
+#define LINGER_BYTES         262144
 
 // ---- states ----
 
@@ -284,12 +286,50 @@ static struct slice pump(struct conn *c, struct slice cipher)
     return tls_conn_unread(c->tls->session);
 }
 
+// Pumps what was kept, as far as it goes.
+static void pump_kept(struct conn *c)
+{
+    struct buf *kept = &c->tls->kept;
+    struct slice rest = pump(c, buf_view(kept));
+    buf_consume(kept, kept->len - rest.len);
+    if (kept->len == 0) {
+        buf_release(kept);
+    }
+}
+
+// Whether the first record is complete (RFC 8446 section 5.1), or no handshake at all: OpenSSL can say what it is instead.
+static bool is_whole_hello(struct slice cipher)
+{
+    struct reader r = reader_make(cipher);
+    uint8_t type = rd_u8(&r);
+    (void)rd_u16(&r); // version
+    (void)rd_bytes(&r, rd_u16(&r));
+    return cipher.len > 0 && (type != TLS_HANDSHAKE_RECORD || !r.failed || cipher.len > RECORD_BYTES);
+}
+
 static void read_tls(struct conn *c, struct slice cipher)
 {
-    struct slice rest = pump(c, cipher);
-    if (rest.len > 0 && c->state == CONN_OPEN && !buf_slice(&c->tls->kept, rest)) {
-        conn_abort(c, CLOSE_OVERFLOW, "no memory for the input");
+    struct conn_tls *tls = c->tls;
+    if (tls->session != NULL) {
+        struct slice rest = pump(c, cipher);
+        if (rest.len > 0 && c->state == CONN_OPEN && !buf_slice(&tls->kept, rest)) {
+            conn_abort(c, CLOSE_OVERFLOW, "no memory for the input");
+        }
+        return;
     }
+    bool ok = buf_slice(&tls->kept, cipher);
+    if (ok && !is_whole_hello(buf_view(&tls->kept))) {
+        return;
+    }
+    struct tls_ctx *ctx = listener_tls(c->listener);
+    tls->session = ok ? tls_conn_new(ctx, &tls->wire) : NULL;
+    tls_unref(ctx);
+    if (tls->session == NULL) {
+        listener_conn_refused(c->listener);
+        conn_abort(c, CLOSE_OVERFLOW, "no memory for a TLS session");
+        return;
+    }
+    pump_kept(c);
 }
 
 static void on_alloc(uv_handle_t *handle, size_t suggested, uv_buf_t *ret_buf)
@@ -385,11 +425,7 @@ static void resume_one(struct conn *c)
         offer(c, buf_view(&c->in), false);
     }
     if (c->tls != NULL && c->state == CONN_OPEN && !c->paused) {
-        struct slice rest = pump(c, buf_view(&c->tls->kept));
-        buf_consume(&c->tls->kept, c->tls->kept.len - rest.len);
-        if (c->tls->kept.len == 0) {
-            buf_release(&c->tls->kept);
-        }
+        pump_kept(c);
     }
     if (c->state == CONN_OPEN && !c->paused && !c->eof) {
         start_reading(c);
@@ -698,18 +734,15 @@ static void name_peer(struct conn *c, const struct sockaddr_storage *peer)
 // False: no memory.
 static bool add_tls(struct conn *c)
 {
-    struct tls_ctx *ctx = listener_tls(c->listener);
-    if (ctx == NULL) {
+    if (!listener_is_tls(c->listener)) {
         return true;
     }
     c->tls = calloc(1, sizeof(*c->tls));
     if (c->tls != NULL) {
         c->tls->wire = buf_heap(WIRE_BYTES_MAX);
         c->tls->kept = buf_heap(READ_BYTES);
-        c->tls->session = tls_conn_new(ctx, &c->tls->wire);
     }
-    tls_unref(ctx);
-    return c->tls != NULL && c->tls->session != NULL;
+    return c->tls != NULL;
 }
 
 // Everything that can fail before libuv knows of the connection. NULL: no memory.

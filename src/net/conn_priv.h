@@ -32,9 +32,9 @@ struct conn_write {
 
 // What only a TLS connection needs.
 struct conn_tls {
-    struct tls_conn *session;
-    struct buf wire; // ciphertext to send
-    struct buf kept; // ciphertext read but not decrypted, because the front paused
+    struct tls_conn *session; // NULL until the whole ClientHello is there: a silent stranger costs next to nothing
+    struct buf wire;          // ciphertext to send
+    struct buf kept;          // ciphertext read but not decrypted: the first record's beginning, or the front paused
 };
 
 #define CONN_PEER_MAX 64
@@ -74,6 +74,7 @@ void conn_accept(struct loop *l, struct listener *ln, int fd, const struct socka
 
 // listener.c
 const struct listen_conf *listener_conf(const struct listener *ln);
+bool listener_is_tls(const struct listener *ln);
 struct tls_ctx *listener_tls(struct listener *ln); // a reference of the caller's, NULL: plain
 void listener_conn_gone(struct listener *ln);
 void listener_conn_refused(struct listener *ln);

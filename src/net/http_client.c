@@ -9,6 +9,7 @@
 #include <stdlib.h>
 #include <time.h>
 
+#include "base/clock.h"
 #include "net/crypto.h"
 
 #define CONNECT_TIMEOUT_MS 10000
@@ -20,6 +21,7 @@ struct http_client {
     CURL *curl;
     struct curl_slist *bearer; // one line, "Authorization: Bearer ..."; its text is wiped at the end
     size_t reply_max_bytes;
+    uint32_t idle_timeout_ms;
     char curl_error[CURL_ERROR_SIZE];
 };
 
@@ -30,6 +32,9 @@ struct transfer {
     struct http_reply *reply;
     bool upload_failed;
     struct slice body_left;
+    curl_off_t moved_bytes; // both ways, when last looked at
+    int64_t moved_us;       // and when that last changed
+    bool idled;
 };
 
 // ---- callbacks ----
@@ -87,18 +92,30 @@ static int on_rewind(void *arg, curl_off_t offset, int origin)
     return CURL_SEEKFUNC_OK;
 }
 
-static int on_progress(void *arg, curl_off_t a, curl_off_t b, curl_off_t c, curl_off_t d)
+// libcurl's own check (CURLOPT_LOW_SPEED_TIME) goes by the average speed, and so ends an event stream that sends a few bytes
+// now and then.
+static bool is_idle(struct transfer *t, curl_off_t moved_bytes)
 {
-    (void)a;
-    (void)b;
-    (void)c;
-    (void)d;
+    int64_t now_us = clock_mono_us();
+    if (moved_bytes != t->moved_bytes || t->moved_us == 0) {
+        t->moved_bytes = moved_bytes;
+        t->moved_us = now_us;
+    }
+    uint32_t limit_ms = t->client->idle_timeout_ms;
+    return limit_ms > 0 && now_us - t->moved_us > (int64_t)limit_ms * 1000;
+}
+
+static int on_progress(void *arg, curl_off_t down_total, curl_off_t down, curl_off_t up_total, curl_off_t up)
+{
+    (void)down_total;
+    (void)up_total;
     struct transfer *t = arg;
     if (t->call->go_on != NULL && !t->call->go_on(t->call->arg)) {
         t->reply->stopped = true;
         return 1;
     }
-    return 0;
+    t->idled = is_idle(t, down + up);
+    return t->idled ? 1 : 0;
 }
 
 // ---- the address ----
@@ -189,8 +206,6 @@ static bool set_fixed_options(CURL *curl, const struct http_client_conf *conf)
          curl_easy_setopt(curl, CURLOPT_USERAGENT, conf->user_agent != NULL ? conf->user_agent : "muster") == CURLE_OK;
     ok = ok && curl_easy_setopt(curl, CURLOPT_CONNECTTIMEOUT_MS, connect_ms) == CURLE_OK;
     ok = ok && curl_easy_setopt(curl, CURLOPT_TIMEOUT_MS, (long)conf->timeout_ms) == CURLE_OK;
-    ok = ok && curl_easy_setopt(curl, CURLOPT_LOW_SPEED_LIMIT, conf->idle_timeout_ms > 0 ? 1L : 0L) == CURLE_OK;
-    ok = ok && curl_easy_setopt(curl, CURLOPT_LOW_SPEED_TIME, ((long)conf->idle_timeout_ms + 999) / 1000) == CURLE_OK;
     ok = ok && curl_easy_setopt(curl, CURLOPT_WRITEFUNCTION, on_body) == CURLE_OK;
     ok = ok && curl_easy_setopt(curl, CURLOPT_READFUNCTION, on_upload) == CURLE_OK;
     ok = ok && curl_easy_setopt(curl, CURLOPT_SEEKFUNCTION, on_rewind) == CURLE_OK;
@@ -226,6 +241,7 @@ struct http_client *http_client_new(const struct http_client_conf *conf, struct 
         return NULL;
     }
     c->reply_max_bytes = conf->reply_max_bytes > 0 ? conf->reply_max_bytes : REPLY_MAX_BYTES;
+    c->idle_timeout_ms = conf->idle_timeout_ms;
     c->curl = curl_easy_init();
     if (c->curl == NULL || !set_fixed_options(c->curl, conf) || !set_files(c->curl, conf)) {
         err_set(err, ST_NOMEM, "no memory for a HTTP client");
@@ -337,6 +353,9 @@ static enum status judge(const struct transfer *t, CURLcode rc, struct err *err)
     }
     if (t->reply->body.failed) {
         return err_set(err, ST_TOO_LARGE, "the reply is longer than %zu bytes", c->reply_max_bytes);
+    }
+    if (t->idled) {
+        return err_set(err, ST_TIMEOUT, "%s %s: no byte for %u ms", t->call->method, t->call->url, c->idle_timeout_ms);
     }
     if (t->upload_failed) {
         return err_set(err, ST_IO, "the upload was given up");

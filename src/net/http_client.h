@@ -21,7 +21,7 @@ struct http_client_conf {
     const char *user_agent;      // NULL: "muster"
     uint32_t connect_timeout_ms; // 0: 10 s
     uint32_t timeout_ms;         // of a whole call; 0: none (streams)
-    uint32_t idle_timeout_ms;    // no byte either way for this long ends the call; rounded up to seconds; 0: never
+    uint32_t idle_timeout_ms;    // no byte of a body for this long ends the call (within a second); 0: never
     size_t reply_max_bytes;      // most bytes of a gathered reply, unpacked; 0: 16 MiB
 };
 

@@ -8,6 +8,7 @@
 #include <stdlib.h>
 #include <unistd.h>
 
+#include "base/log.h"
 #include "net/conn_priv.h"
 
 #define BACKLOG         4096
@@ -33,6 +34,7 @@ struct listener {
     struct listen_conf conf; // addr, tls and loops are not kept
     pthread_mutex_t tls_lock;
     struct tls_ctx *tls;
+    bool is_tls; // never changes
     uint16_t port;
     atomic_bool stopped;
     _Atomic uint64_t open, accepted, refused, accept_failures, tls_failures;
@@ -45,6 +47,11 @@ struct listener {
 const struct listen_conf *listener_conf(const struct listener *ln)
 {
     return &ln->conf;
+}
+
+bool listener_is_tls(const struct listener *ln)
+{
+    return ln->is_tls;
 }
 
 struct tls_ctx *listener_tls(struct listener *ln)
@@ -166,7 +173,11 @@ static void attach(struct post *p)
 {
     struct acceptor *a = (struct acceptor *)((char *)p - offsetof(struct acceptor, attach));
     struct loop *l = a->loop;
-    if (l->ending || uv_poll_init(&l->uv, &a->poll, a->fd) != 0) {
+    int rc = l->ending ? UV_ECANCELED : uv_poll_init(&l->uv, &a->poll, a->fd);
+    if (rc != 0) {
+        if (!l->ending) {
+            log_error("net", "cannot watch a listening socket", LOGS("loop", l->name), LOGS("error", uv_strerror(rc)));
+        }
         close_fds(a);
         return;
     }
@@ -430,6 +441,7 @@ static struct listener *new_listener(const struct listen_conf *conf, unsigned ac
     ln->conf.loops = NULL;
     pthread_mutex_init(&ln->tls_lock, NULL);
     ln->tls = tls_ref(conf->tls);
+    ln->is_tls = conf->tls != NULL;
     for (unsigned i = 0; i < acceptors_max; i++) {
         struct acceptor *a = &ln->acceptors[i];
         a->fd = a->spare = -1;
@@ -479,7 +491,7 @@ void listener_set_tls(struct listener *ln, struct tls_ctx *tls)
 {
     pthread_mutex_lock(&ln->tls_lock);
     struct tls_ctx *old = ln->tls;
-    assert((old == NULL) == (tls == NULL)); // a listener never changes between plain and TLS
+    assert(ln->is_tls && tls != NULL); // a listener never changes between plain and TLS
     ln->tls = tls_ref(tls);
     pthread_mutex_unlock(&ln->tls_lock);
     tls_unref(old);

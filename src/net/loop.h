@@ -14,7 +14,7 @@ struct loop;
 
 struct loop *loop_new(const char *name, struct err *err); // name: thread name, at most 15 bytes, copied; NULL: see err
 enum status loop_start(struct loop *l, struct err *err);  // starts the thread
-// Runs the loop on the calling thread instead of loop_start, until loop_stop.
+// Runs the loop on the calling thread instead of loop_start, until loop_stop. SIGPIPE stays blocked on a thread that ran one.
 void loop_run(struct loop *l);
 // Any thread. The loop closes its listeners and connections (CLOSE_SHUTDOWN), runs what was posted until then, and ends.
 // What is posted later is never run.

@@ -10,7 +10,7 @@
 
 #include "net/tls_priv.h"
 
-// Root excluded: leaf and at most three intermediates; bytes of the client's Certificate message.
+// Intermediates between a client's certificate and a known CA; bytes of the client's Certificate message.
 #define CHAIN_DEPTH_MAX 4
 #define CHAIN_BYTES_MAX 16384
 #define TICKET_LIFE_S   7200

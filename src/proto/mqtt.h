@@ -30,6 +30,7 @@ enum mqtt_type {
     MQTT_DISCONNECT,
     MQTT_AUTH
 };
+// "PUBLISH"; "reserved" for anything that is no packet type. Never NULL.
 const char *mqtt_type_text(enum mqtt_type t);
 
 // Reason codes (MQTT 5.0 section 2.4); values are the wire's.

@@ -67,6 +67,7 @@ static FILE *ledger;
 static volatile sig_atomic_t stop;
 static uint64_t sent, acked, connects, refused, lost, received;
 static uint64_t latency[24]; // 2^i us
+static int64_t first_send;
 static struct addrinfo *address;
 
 static int64_t now_us(void)
@@ -256,6 +257,9 @@ static void publish(struct client *c, uint64_t *budget)
         }
         memcpy(o, payload, plen);
         c->out_len = (size_t)(o - c->out) + plen;
+        if (sent == 0) {
+            first_send = now_us();
+        }
         c->seq++;
         sent++;
         if (budget != NULL) {
@@ -728,7 +732,7 @@ int main(int argc, char **argv)
         setup_tls();
     }
     ep = epoll_create1(EPOLL_CLOEXEC);
-    int64_t begin = now_us(), all_up = 0, first_send = 0, last_tick = begin;
+    int64_t begin = now_us(), all_up = 0, last_tick = begin;
     double owed = 0;
     unsigned up_at = 0;
     while (!stop) {
@@ -748,7 +752,6 @@ int main(int argc, char **argv)
         }
         if (open == opt.clients && all_up == 0 && opt.cycles == 0) {
             all_up = now;
-            first_send = now;
             if (opt.connect_only) {
                 break;
             }

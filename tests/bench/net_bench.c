@@ -163,8 +163,10 @@ static void peers_run(uint16_t port, SSL_CTX *tls, int conns, int rounds, int re
     must(p != NULL, "calloc");
     for (int i = 0; i < conns; i++) {
         p[i] = peer_dial(port, tls);
-        peer_send(&p[i], batch, MSG_BYTES);
-        peer_recv(&p[i], ACK_BYTES);
+        if (rounds >= 0) {
+            peer_send(&p[i], batch, MSG_BYTES);
+            peer_recv(&p[i], ACK_BYTES);
+        }
     }
     char c = 'r';
     must(write(ready_fd, &c, 1) == 1 && read(go_fd, &c, 1) == 1, "pipe");
@@ -276,6 +278,7 @@ int main(void)
     bench_posts(100);
     bench_posts(1000);
     run("plain, idle", NULL, NULL, IDLE_CONNS, 0);
+    run("TLS, silent stranger", tls, NULL, IDLE_CONNS, -1);
     run("TLS, idle", tls, plain_client, IDLE_CONNS, 0);
     run("mTLS, idle", tls, cert_client, IDLE_CONNS, 0);
     run("plain, window 20", NULL, NULL, BUSY_CONNS, ROUNDS);

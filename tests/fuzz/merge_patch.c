@@ -24,7 +24,8 @@ static json_t *model(json_t *target, json_t *patch)
     json_t *out = json_is_object(target) ? json_deep_copy(target) : json_object();
     const char *key;
     json_t *value;
-    json_object_foreach(patch, key, value) {
+    json_object_foreach(patch, key, value)
+    {
         if (json_is_null(value)) {
             json_object_del(out, key);
         } else {

@@ -34,7 +34,8 @@ static void check_flat(const struct payload *p, const struct payload_group *g, j
     json_t *flat = json_is_object(values) ? values : record;
     const char *key;
     json_t *v;
-    json_object_foreach(flat, key, v) {
+    json_object_foreach(flat, key, v)
+    {
         if (json_is_object(v)) {
             return;
         }

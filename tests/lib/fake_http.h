@@ -17,7 +17,7 @@
 struct core {
     struct db *db; // NULL: none
     struct events *events;
-    enum status refuse;   // core_submit and core_read complete with it
+    atomic_int refuse;    // enum status: core_submit and core_read complete with it
     atomic_bool revoked;  // "owner" is unknown
     atomic_uint failures; // identity_auth_failed
     atomic_uint ran;      // operations

@@ -56,6 +56,7 @@ struct ingest {
     struct ingest_ack acks[FAKE_PENDING];
     struct link *links[FAKE_PENDING];
     size_t len;
+    bool behind;
     unsigned put, refused[ST__COUNT], failed[ST__COUNT];
 };
 struct fake {
@@ -384,6 +385,10 @@ void ingest_failed(struct ingest *in, struct link *from, enum status why)
 size_t ingest_pending(const struct ingest *in)
 {
     return in->len;
+}
+bool ingest_behind(const struct ingest *in)
+{
+    return in->behind;
 }
 static inline void fake_ingest_commit(enum status s)
 {

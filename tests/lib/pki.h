@@ -1,4 +1,4 @@
-// A small certificate authority for tests, in a folder of its own under /tmp that pki_release removes. P-256 throughout.
+// A small certificate authority for tests, in a folder of its own under /tmp that pki_release removes.
 #ifndef TESTS_LIB_PKI_H
 #define TESTS_LIB_PKI_H
 
@@ -79,15 +79,15 @@ static inline void pki_extensions(X509 *cert, X509 *issuer, enum pki_kind kind)
     }
 }
 
-// A certificate for `cn`, valid from a day before `not_after_s` (seconds from now; negative: expired). issuer NULL: self-signed.
-static inline struct pki_cert pki_issue(struct pki *p, const struct pki_cert *issuer, enum pki_kind kind,
-                                        const char *cn, long not_after_s)
+// A certificate for `cn` with the given key (taken), valid between the two times (seconds from now). issuer NULL: self-signed.
+static inline struct pki_cert pki_issue_with(struct pki *p, const struct pki_cert *issuer, enum pki_kind kind,
+                                             const char *cn, long not_before_s, long not_after_s, EVP_PKEY *key)
 {
-    struct pki_cert c = {X509_new(), EVP_EC_gen("P-256")};
+    struct pki_cert c = {X509_new(), key};
     const struct pki_cert *by = issuer != NULL ? issuer : &c;
     pki_must(c.cert != NULL && c.key != NULL && X509_set_version(c.cert, 2) == 1);
     ASN1_INTEGER_set(X509_get_serialNumber(c.cert), p->serial++);
-    X509_gmtime_adj(X509_getm_notBefore(c.cert), not_after_s < 0 ? not_after_s - 86400 : -86400);
+    X509_gmtime_adj(X509_getm_notBefore(c.cert), not_before_s);
     X509_gmtime_adj(X509_getm_notAfter(c.cert), not_after_s);
     X509_NAME *name = X509_get_subject_name(c.cert);
     pki_must(X509_NAME_add_entry_by_txt(name, "CN", MBSTRING_UTF8, (const unsigned char *)cn, -1, -1, 0) == 1);
@@ -96,6 +96,14 @@ static inline struct pki_cert pki_issue(struct pki *p, const struct pki_cert *is
     pki_extensions(c.cert, by->cert, kind);
     pki_must(X509_sign(c.cert, by->key, EVP_sha256()) > 0);
     return c;
+}
+
+// The usual one: P-256, valid from a day before now (or, when it has expired, before its end) until not_after_s.
+static inline struct pki_cert pki_issue(struct pki *p, const struct pki_cert *issuer, enum pki_kind kind,
+                                        const char *cn, long not_after_s)
+{
+    long not_before_s = not_after_s < 0 ? not_after_s - 86400 : -86400;
+    return pki_issue_with(p, issuer, kind, cn, not_before_s, not_after_s, EVP_EC_gen("P-256"));
 }
 
 static inline void pki_cert_release(struct pki_cert *c)

@@ -30,8 +30,9 @@ struct testcore {
     struct principal who;
     struct buf out;
     struct jw w;
-    struct err err; // of the last run
-    int64_t now_us; // 0: the real time
+    struct err err;     // of the last run
+    int64_t now_us;     // 0: the real time
+    uint32_t queue_max; // of the core, from the next reopen on; 0: its default
 };
 
 static inline struct principal testcore_principal(uint32_t tenant, enum role role, const char *name)
@@ -44,8 +45,11 @@ static inline struct principal testcore_principal(uint32_t tenant, enum role rol
 
 static inline void testcore_reopen(struct testcore *t)
 {
-    struct core_conf conf = {
-        .dir = t->dir, .migrations = db_migrations, .migrations_len = DB_MIGRATIONS_LEN, .readers = 1};
+    struct core_conf conf = {.dir = t->dir,
+                             .migrations = db_migrations,
+                             .migrations_len = DB_MIGRATIONS_LEN,
+                             .readers = 1,
+                             .queue_max = t->queue_max};
     struct err err = {.code = ST_OK};
     if (core_new(&conf, &t->core, &err) != ST_OK) {
         fail_msg("%s", err.text);

@@ -185,6 +185,63 @@ static inline void testlive_close(struct testlive *l)
     testlive_close_stopped(l);
 }
 
+// Events of one tenant, as text, kept in order.
+struct testlive_ear {
+    struct testlive_fence fence; // first
+    struct testlive *l;
+    struct events_filter filter;
+    struct events_sub *sub;
+    unsigned n;
+    char json[32][512];
+};
+
+static inline void testlive_hear(void *arg, const struct event *ev)
+{
+    struct testlive_ear *e = arg;
+    assert_true(e->n < sizeof(e->json) / sizeof(e->json[0]));
+    snprintf(e->json[e->n++], sizeof(e->json[0]), "%.*s", (int)ev->json_len, ev->json);
+}
+
+static inline void testlive_gap(void *arg)
+{
+    (void)arg;
+}
+
+static inline void testlive_listen_now(struct post *p)
+{
+    struct testlive_ear *e = (struct testlive_ear *)p;
+    e->sub =
+        events_listen(core_events(e->l->core.core), e->l->loop, &e->filter, SLICE(""), testlive_hear, testlive_gap, e);
+    testlive_fence_passed(p);
+}
+
+static inline void testlive_unlisten_now(struct post *p)
+{
+    struct testlive_ear *e = (struct testlive_ear *)p;
+    events_unlisten(e->sub);
+    testlive_fence_passed(p);
+}
+
+// `types`: a bit per event_type. The loop must be running. Ends with testlive_unlisten.
+static inline void testlive_listen(struct testlive *l, struct testlive_ear *e, uint32_t types)
+{
+    *e = (struct testlive_ear){
+        .fence = {{NULL, testlive_listen_now}, PTHREAD_MUTEX_INITIALIZER, PTHREAD_COND_INITIALIZER, false},
+        .l = l,
+        .filter = {.tenant = 1, .types = types}};
+    loop_post(l->loop, &e->fence.post);
+    testlive_fence_wait(&e->fence);
+    assert_non_null(e->sub);
+}
+
+static inline void testlive_unlisten(struct testlive_ear *e)
+{
+    e->fence.passed = false;
+    e->fence.post.fn = testlive_unlisten_now;
+    loop_post(e->l->loop, &e->fence.post);
+    testlive_fence_wait(&e->fence);
+}
+
 struct testlive_create {
     const char *id;
     struct device_ref d;

@@ -97,7 +97,7 @@ static enum status check_limit(const struct identity *id, struct slice peer_addr
     int64_t wait_us = 0;
     if (throttle_blocked(id->auth, peer_addr, clock_mono_us(), &wait_us)) {
         return err_set(err, ST_LIMIT, "too many failures from this address: wait %lld s",
-                       (long long)(wait_us / 1000000 + 1));
+                       (long long)(wait_us / 1000000) + 1);
     }
     return ST_OK;
 }

@@ -12,7 +12,7 @@
 #include "store/file.h"
 
 #define DAY_US         ((int64_t)24 * 3600 * 1000000)
-#define CA_VALIDITY_US (20 * 365 * DAY_US)
+#define CA_VALIDITY_US (DAY_US * 365 * 20)
 #define BACKDATE_US    ((int64_t)5 * 60 * 1000000) // for devices whose clock is slow
 #define FILE_MAX       65536
 
@@ -99,7 +99,7 @@ static enum status open_files(struct ca *ca, const struct paths *p, int64_t now_
 
 enum status ca_open(const char *dir, int64_t now_us, struct ca **ret, struct err *err)
 {
-    struct paths p;
+    struct paths p = {.cert = ""};
     enum status st = make_paths(dir, &p, err);
     if (st != ST_OK) {
         return st;

@@ -9,7 +9,7 @@
 #include "domain/identity/csr.h"
 
 #define CERT_SERIAL_LEN 16
-#define CERT_DER_MAX    8192
+#define CERT_DER_MAX    ((size_t)8192)
 
 struct ca;
 // Loads DIR/ca.pem and DIR/ca.key; makes both when neither is there. One without the other is an error.

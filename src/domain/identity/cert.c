@@ -8,7 +8,7 @@
 #define SQL_CERTIFICATE_DEFINE
 #include "domain/identity/sql/certificate.sql.h"
 
-#define HEX_LEN        (2 * SHA256_LEN)
+#define HEX_LEN        ((size_t)2 * SHA256_LEN)
 #define AUDIT_TEXT_MAX 2048
 #define SCAN_MAX       20000
 
@@ -46,7 +46,7 @@ static enum status fingerprint_parse(struct slice text, uint8_t ret[SHA256_LEN],
 {
     struct buf b = buf_fixed(ret, SHA256_LEN);
     if (text.len != HEX_LEN || !hex_decode(text, &b)) {
-        return err_set(err, ST_NOT_FOUND, "no such certificate; a fingerprint is %d hex digits (SHA-256)", HEX_LEN);
+        return err_set(err, ST_NOT_FOUND, "no such certificate; a fingerprint is %zu hex digits (SHA-256)", HEX_LEN);
     }
     return ST_OK;
 }

@@ -316,7 +316,7 @@ enum status identity_claim(struct tx *tx, struct slice token, struct slice peer_
     int64_t wait_us = 0;
     if (throttle_blocked(id->claims, peer_addr, now_us, &wait_us)) {
         return err_set(err, ST_LIMIT, "too many wrong claim tokens from this address: wait %lld s",
-                       (long long)(wait_us / 1000000 + 1));
+                       (long long)(wait_us / 1000000) + 1);
     }
     uint8_t hash[SHA256_LEN];
     token_hash(id, TOKEN_CLAIM, token, hash);

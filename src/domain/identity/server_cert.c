@@ -14,8 +14,8 @@
 #include "store/file.h"
 
 #define DAY_US      ((int64_t)24 * 3600 * 1000000)
-#define VALIDITY_US (397 * DAY_US) // the longest that common clients accept
-#define RENEW_US    (30 * DAY_US)
+#define VALIDITY_US (DAY_US * 397) // the longest that common clients accept
+#define RENEW_US    (DAY_US * 30)
 #define BACKDATE_US ((int64_t)5 * 60 * 1000000)
 #define NAMES_MAX   64
 #define NAME_MAX_   253 // of a DNS name (RFC 1035)

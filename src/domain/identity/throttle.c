@@ -58,17 +58,16 @@ static uint64_t key_of(struct slice addr)
     char text[INET6_ADDRSTRLEN];
     struct in6_addr v6;
     struct in_addr v4;
-    uint64_t key = 0;
-    if (!slice_to_cstr(host, text, sizeof(text))) {
-        key = hash_bytes(host);
-    } else if (inet_pton(AF_INET6, text, &v6) == 1) {
-        bool is_v4 = memcmp(v6.s6_addr, mapped, sizeof(mapped)) == 0;
-        key = hash_bytes(is_v4 ? slice_make(&v6.s6_addr[12], 4) : slice_make(v6.s6_addr, 8));
-    } else if (inet_pton(AF_INET, text, &v4) == 1) {
-        key = hash_bytes(slice_make(&v4, sizeof(v4)));
-    } else {
-        key = hash_bytes(host);
+    struct slice counted = host;
+    if (slice_to_cstr(host, text, sizeof(text))) {
+        if (inet_pton(AF_INET, text, &v4) == 1) {
+            counted = slice_make(&v4, sizeof(v4));
+        } else if (inet_pton(AF_INET6, text, &v6) == 1) {
+            bool is_v4 = memcmp(v6.s6_addr, mapped, sizeof(mapped)) == 0;
+            counted = is_v4 ? slice_make(&v6.s6_addr[12], 4) : slice_make(v6.s6_addr, 8);
+        }
     }
+    uint64_t key = hash_bytes(counted);
     return key != 0 ? key : 1;
 }
 

@@ -44,8 +44,8 @@ void presence_stop(struct core *c);                         // after core_stop: 
 size_t presence_online_count(const struct core *c);         // any thread
 size_t presence_in_flight(struct core *c, uint32_t tenant); // core thread: messages not yet counted, of all live links
 
-// --- queries: core thread or reader; last_seen of a connected device is exact on the core thread, up to a minute old on a
-// reader. All times in the output are RFC 3339.
+// --- queries: core thread or reader. On the core thread they are exact. On a reader last_seen of a connected device is up to
+// a minute old, and while the disk is full a device that has left meanwhile still shows as online. Times are RFC 3339.
 
 // {"device","online","since","last_seen","reason","connection":{...}|null}. A device that was never connected: online
 // false, everything else null.

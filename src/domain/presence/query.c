@@ -33,29 +33,51 @@ static void write_connection(struct jw *out, struct stmt *s, int col)
     jw_int(out, col_i64(s, col + 4));
 }
 
-// What the core thread knows better than the store: the last sign of life of a connected device.
-static int64_t seen_now(struct tx *tx, uint64_t device, int64_t stored_us)
+// A row as it is shown.
+struct view {
+    bool online;
+    int64_t since_us, seen_us;
+    struct slice reason;
+};
+
+// What the core thread knows better than the store: the last sign of life of a connected device, and the end of a session
+// the store had no room for yet.
+static void correct(const struct tx *tx, uint64_t device, uint64_t session, struct view *v)
 {
     const struct live_table *t = tx->ro ? NULL : core_slot(tx->core, CORE_SLOT_PRESENCE);
-    const struct live *l = t != NULL ? live_get(t, device) : NULL;
-    return l != NULL && l->seen_us > stored_us ? l->seen_us : stored_us;
+    if (t == NULL || !v->online) {
+        return;
+    }
+    const struct live *l = live_get(t, device);
+    if (l != NULL && l->seen_us > v->seen_us) {
+        v->seen_us = l->seen_us;
+    }
+    for (const struct departure *d = t->late; d != NULL; d = d->next) {
+        if (d->session == session) {
+            *v = (struct view){false, d->end_us, d->seen_us > v->seen_us ? d->seen_us : v->seen_us,
+                               slice_str(d->reason)};
+            return;
+        }
+    }
 }
 
 static void write_row(struct tx *tx, struct jw *out, struct slice id, uint64_t device, struct stmt *s)
 {
-    bool online = col_i64(s, 0) != 0;
+    struct view v = {col_i64(s, 0) != 0, col_i64(s, 1), col_i64(s, 2), col_text(s, 3)};
+    correct(tx, device, (uint64_t)col_i64(s, 9), &v);
     jw_object(out);
     jw_key(out, "device");
     jw_slice(out, id);
     jw_key(out, "online");
-    jw_bool(out, online);
-    write_time(out, "since", s, 1);
+    jw_bool(out, v.online);
+    jw_key(out, "since");
+    jw_time_text(out, v.since_us);
     jw_key(out, "last_seen");
-    jw_time_text(out, online ? seen_now(tx, device, col_i64(s, 2)) : col_i64(s, 2));
+    jw_time_text(out, v.seen_us);
     jw_key(out, "reason");
-    jw_slice(out, online ? (struct slice){NULL, 0} : col_text(s, 3));
+    jw_slice(out, v.online ? (struct slice){NULL, 0} : v.reason);
     jw_key(out, "connection");
-    if (online && !col_is_null(s, 4)) {
+    if (v.online && !col_is_null(s, 4)) {
         jw_object(out);
         write_connection(out, s, 4);
         jw_object_end(out);

@@ -195,7 +195,7 @@ static enum status start_at(struct listing *l, uint8_t mem[CURSOR_MAX], struct e
     if (l->f->cursor.p == NULL) {
         return ST_OK;
     }
-    struct cursor c;
+    struct cursor c = {.kind = 0};
     enum status st = cursor_decode(l->f->cursor, mem, &c, err);
     if (st != ST_OK) {
         return st;

@@ -26,6 +26,9 @@ struct run {
     struct link *link; // one reference
     uint32_t first, len;
 };
+struct made_event {
+    struct event *ev; // one reference
+};
 struct refusal {
     struct link *link; // one reference
     enum status why;
@@ -41,7 +44,7 @@ struct batch {
     struct ingest_ack *acks; // parallel to messages
     struct run *runs;
     struct refusal *refusals;
-    struct event **events; // made by the core for listeners
+    struct made_event *events; // by the core, for listeners
     uint32_t messages_len, messages_cap, acks_cap;
     uint32_t runs_len, runs_cap;
     uint32_t refusals_len, refusals_cap;
@@ -224,7 +227,7 @@ static void batch_committed(struct core *c, void *arg)
         leave_in_flight(b->refusals[i].link, b->refusals[i].n);
     }
     for (uint32_t i = 0; i < b->events_len; i++) {
-        events_publish(core_events(c), b->events[i]);
+        events_publish(core_events(c), b->events[i].ev);
     }
     b->events_len = 0;
 }
@@ -233,7 +236,7 @@ static void batch_undone(struct core *c, void *arg)
 {
     struct batch *b = arg;
     for (uint32_t i = 0; i < b->events_len; i++) {
-        event_unref(b->events[i]);
+        event_unref(b->events[i].ev);
     }
     b->events_len = 0;
     for (uint32_t i = 0; i < b->runs_len; i++) {
@@ -279,7 +282,7 @@ static void add_event(struct batch *b, const struct link *link, const struct pay
 {
     struct event *ev = ROOM(b, events, events_cap, events_len) ? make_event(b, link, g, ts_us) : NULL;
     if (ev != NULL) {
-        b->events[b->events_len++] = ev;
+        b->events[b->events_len++].ev = ev;
     }
 }
 
@@ -288,19 +291,19 @@ struct staging {
     struct tx *tx;
     struct batch *b;
     struct link *link;
+    struct ts_device *series;
     bool events; // somebody listens
 };
 
 static enum status stage_group(const struct staging *s, struct payload_group *g, bool dup, uint32_t *ret_there)
 {
     if (g->ts_us == PAYLOAD_NO_TIME) {
-        g->ts_us = ts_assign_time(s->link->ts, s->tx->now_us);
+        g->ts_us = ts_assign_time(s->series, s->tx->now_us);
     }
     for (uint32_t i = 0; i < g->len; i++) {
         const struct payload_point *p = &s->b->data.points[g->first + i];
         bool there = false;
-        enum status st =
-            ts_put(s->tx->ts, s->link->ts, g->ts_us, p->metric, p->hash, p->value, dup, dup ? &there : NULL);
+        enum status st = ts_put(s->tx->ts, s->series, g->ts_us, p->metric, p->hash, p->value, dup, dup ? &there : NULL);
         if (st != ST_OK) {
             return st;
         }
@@ -333,11 +336,11 @@ static enum status stage_message(const struct staging *s, const struct message *
     bool duplicate = false;
     enum status st = stage_points(s, m, &duplicate);
     if (st == ST_OK) {
-        st = ledger_stage(s->tx, s->link, ST_OK, duplicate, 1);
+        st = ledger_stage(s->tx, s->series, ST_OK, duplicate, 1);
     }
     if (st != ST_OK) {
         ts_undo(s->tx->ts, mark);
-        if (ledger_stage(s->tx, s->link, st, false, 1) != ST_OK) {
+        if (ledger_stage(s->tx, s->series, st, false, 1) != ST_OK) {
             ledger_late(s->tx->core, s->link, st, 1);
         }
         return st;
@@ -349,15 +352,26 @@ static enum status stage_message(const struct staging *s, const struct message *
     return ST_OK;
 }
 
+// Where a connection's points go; NULL: its device was deleted. Only the current connection's pointer is kept true by
+// presence; one that was taken over looks the device up.
+static struct ts_device *series_of(struct tx *tx, const struct link *link)
+{
+    if (presence_link(tx->core, link->who.row) == link) {
+        return link->ts;
+    }
+    struct device_ref d;
+    return device_find_row(tx, link->who.row, &d, NULL) == ST_OK ? ts_device(tx->ts, d.tenant, d.row) : NULL;
+}
+
 static void stage_run(struct tx *tx, struct batch *b, const struct run *r)
 {
     struct staging s = {.tx = tx,
                         .b = b,
                         .link = r->link,
+                        .series = series_of(tx, r->link),
                         .events = events_wanted(core_events(tx->core), EV_TELEMETRY, r->link->who.tenant)};
-    bool known = r->link->ts != NULL; // otherwise the device was deleted under the connection
     for (uint32_t i = r->first; i < r->first + r->len; i++) {
-        b->acks[i].status = known ? stage_message(&s, &b->messages[i]) : ST_FORBIDDEN;
+        b->acks[i].status = s.series != NULL ? stage_message(&s, &b->messages[i]) : ST_FORBIDDEN;
     }
     presence_seen(tx->core, r->link->who.row, tx->now_us);
 }
@@ -374,7 +388,8 @@ static enum status batch_run(struct tx *tx, struct op *op, struct err *err)
     }
     for (uint32_t i = 0; i < b->refusals_len; i++) {
         const struct refusal *r = &b->refusals[i];
-        if (r->link->ts != NULL && ledger_stage(tx, r->link, r->why, false, r->n) != ST_OK) {
+        struct ts_device *series = series_of(tx, r->link);
+        if (series != NULL && ledger_stage(tx, series, r->why, false, r->n) != ST_OK) {
             ledger_late(tx->core, r->link, r->why, r->n);
         }
     }
@@ -396,8 +411,8 @@ static void submit(struct ingest *in)
 static void turn_end(struct turn_hook *h)
 {
     struct ingest *in = (struct ingest *)h;
-    if (in->gathering != NULL && !in->hold) {
-        submit(in);
+    if (in->gathering != NULL && !in->hold && in->submitted < INGEST_BATCHES_AHEAD) {
+        submit(in); // otherwise the turn in which a batch comes back does it
     }
 }
 
@@ -536,5 +551,10 @@ void ingest_failed(struct ingest *in, struct link *from, enum status why)
 
 size_t ingest_pending(const struct ingest *in)
 {
-    return in->pending;
+    return in->pending + (in->gathering != NULL ? in->gathering->messages_len : 0);
+}
+
+bool ingest_behind(const struct ingest *in)
+{
+    return in->submitted >= INGEST_BATCHES_MAX / 2;
 }

@@ -23,6 +23,9 @@
 #define INGEST_BATCH_MESSAGES 4096
 #define INGEST_BATCH_BYTES    (1u << 20)
 #define INGEST_BATCHES_MAX    64
+// While this many are with the core, a batch that is not full gathers on over the ends of turns: one commit at work, one
+// batch behind it, and the third takes whatever arrives meanwhile. Small batches thus never pile up.
+#define INGEST_BATCHES_AHEAD 2
 
 // The fate of one message.
 struct ingest_ack {
@@ -48,7 +51,9 @@ enum status ingest_put(struct ingest *in, struct link *from, uint16_t packet_id,
 void ingest_refused(struct ingest *in, struct link *from, enum status why);
 // The same for one that was announced with ledger_received and whose operation failed.
 void ingest_failed(struct ingest *in, struct link *from, enum status why);
-size_t ingest_pending(const struct ingest *in); // messages submitted and not yet committed: back-pressure
+// Back-pressure: messages that wait for their commit; and whether half of INGEST_BATCHES_MAX are out (large messages).
+size_t ingest_pending(const struct ingest *in);
+bool ingest_behind(const struct ingest *in);
 
 // core_boot, after presence_start: the ledger, the stored retention. And after core_stop.
 enum status telemetry_start(struct tx *tx, void *arg, struct err *err);

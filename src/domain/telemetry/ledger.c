@@ -57,12 +57,12 @@ static bool is_device(const struct link *from)
 
 // --- counting ----------------------------------------------------------------------------------------------------
 
-enum status ledger_stage(struct tx *tx, const struct link *from, enum status fate, bool duplicate, uint64_t n)
+enum status ledger_stage(struct tx *tx, struct ts_device *series, enum status fate, bool duplicate, uint64_t n)
 {
     unsigned counter = fate == ST_OK ? COUNTER_STORED : refused_counter[fate];
-    enum status st = ts_count(tx->ts, from->ts, counter, n);
+    enum status st = ts_count(tx->ts, series, counter, n);
     if (st == ST_OK && duplicate) {
-        st = ts_count(tx->ts, from->ts, COUNTER_DUPLICATE, n);
+        st = ts_count(tx->ts, series, COUNTER_DUPLICATE, n);
     }
     return st;
 }
@@ -88,9 +88,7 @@ static struct late *late_get(struct ledger *l, uint64_t device, uint32_t tenant)
 
 void ledger_late(struct core *c, const struct link *from, enum status reason, uint64_t n)
 {
-    if (!is_device(from) || from->ts == NULL) {
-        return; // the device is deleted, its ledger with it
-    }
+    assert(is_device(from));
     struct late *late = late_get(ledger(c), from->who.row, from->who.tenant);
     if (late == NULL) {
         metric_add(&uncounted, (int64_t)n);
@@ -151,7 +149,7 @@ static void late_subtract(struct ledger *l, const struct late *moved)
 {
     struct late *late = map_get_u64(&l->late, moved->device);
     if (late == NULL) {
-        return; // the device was deleted
+        return;
     }
     uint64_t left = 0;
     for (int i = 0; i < ST__COUNT; i++) {
@@ -179,8 +177,14 @@ static void moved_undo(struct core *c, void *arg)
     free(arg);
 }
 
-static enum status stage_late(struct tx *tx, const struct late *late)
+// Of a device that was deleted meanwhile nothing is kept.
+static enum status stage_late(struct tx *tx, const struct late *late, struct err *err)
 {
+    struct device_ref d;
+    enum status found = device_find_row(tx, late->device, &d, err);
+    if (found != ST_OK) {
+        return found == ST_NOT_FOUND ? ST_OK : found;
+    }
     struct ts_device *series = ts_device(tx->ts, late->tenant, late->device);
     enum status st = series != NULL ? ST_OK : ST_NOMEM;
     for (int i = 0; i < ST__COUNT && st == ST_OK; i++) {
@@ -205,24 +209,11 @@ static enum status store_late(struct tx *tx, struct err *err)
     size_t pos = 0;
     for (const struct late *late = map_next(&l->late, &pos, NULL, NULL); late != NULL && m->len < LATE_PER_STEP;
          late = map_next(&l->late, &pos, NULL, NULL)) {
-        enum status st = stage_late(tx, late);
+        enum status st = stage_late(tx, late, err);
         if (st != ST_OK) {
             return err_set(err, st, "cannot store refused messages' counts");
         }
         m->rows[m->len++] = *late;
-    }
-    return ST_OK;
-}
-
-static void forget_device(struct core *c, void *arg)
-{
-    free(map_del_u64(&ledger(c)->late, (uint64_t)(uintptr_t)arg));
-}
-
-static enum status device_changed(struct tx *tx, const struct device_ref *d, enum device_change what, struct err *err)
-{
-    if (what == DEVICE_CHANGE_REMOVED && !tx_after_commit(tx, forget_device, NULL, (void *)(uintptr_t)d->row)) {
-        return err_set(err, ST_NOMEM, "no memory");
     }
     return ST_OK;
 }
@@ -341,7 +332,7 @@ enum status ledger_start(struct tx *tx, struct err *err)
     }
     core_set_slot(tx->core, CORE_SLOT_TELEMETRY, l);
     core_every(tx->core, LATE_EVERY_MS, store_late);
-    return registry_watch(tx->core, device_changed, err);
+    return ST_OK;
 }
 
 void ledger_stop(struct core *c)

@@ -34,8 +34,8 @@ void ledger_stop(struct core *c);
 
 // --- for ingest.c, core thread -----------------------------------------------------------------------------------
 
-// Stages a count of n messages into the telemetry store. ST_OK as the status counts them as stored.
-enum status ledger_stage(struct tx *tx, const struct link *from, enum status fate, bool duplicate, uint64_t n);
+// Stages a count of n messages into the telemetry store. ST_OK as the fate counts them as stored.
+enum status ledger_stage(struct tx *tx, struct ts_device *series, enum status fate, bool duplicate, uint64_t n);
 // The commit failed: n messages are refused with this reason, in memory until they can be stored.
 void ledger_late(struct core *c, const struct link *from, enum status reason, uint64_t n);
 // n messages in from->in_flight cannot even be remembered (no memory): they leave it and show in a metric. Any thread.

@@ -223,8 +223,12 @@ static enum json_token next(struct decoder *d)
     return json_next(&d->json);
 }
 
-static bool printable(struct slice s)
+// The JSON reader lets no control byte through but DEL; only an escape can make the others.
+static bool printable(struct slice s, bool escaped)
 {
+    if (!escaped) {
+        return memchr(s.p, 0x7f, s.len) == NULL;
+    }
     for (size_t i = 0; i < s.len; i++) {
         if (s.p[i] < 0x20 || s.p[i] == 0x7f) {
             return false;
@@ -233,12 +237,13 @@ static bool printable(struct slice s)
     return true;
 }
 
+// d->metric is the name so far; `key` the part of it that is new.
 static enum status check_name(struct decoder *d, struct slice key)
 {
     if (key.len == 0) {
         return refuse(d, ST_INVALID, "a metric name may not be empty");
     }
-    if (!printable(d->metric)) {
+    if (!printable(d->json.escaped ? d->metric : key, d->json.escaped)) {
         return refuse(d, ST_INVALID, "a metric name may not have control characters");
     }
     return ST_OK;

@@ -42,8 +42,8 @@ static void write_duration(struct jw *out, int64_t us)
         int64_t us;
         const char *name;
     } units[] = {{86400000000, "d"}, {3600000000, "h"}, {60000000, "m"}, {1000000, "s"}};
-    if (us == 0) {
-        jw_str(out, "forever");
+    if (us == 0 || us == RETENTION_DEFAULT) {
+        jw_str(out, us == 0 ? "forever" : "default");
         return;
     }
     size_t i = 0;
@@ -59,6 +59,9 @@ static enum status check(struct tx *tx, struct slice metric, int64_t keep_us, st
 {
     if (metric.len > TS_METRIC_MAX) {
         return err_at(err, ST_INVALID, "/metric", "a metric name has at most %d bytes", TS_METRIC_MAX);
+    }
+    if (keep_us == RETENTION_DEFAULT) {
+        return ST_OK; // a rule less
     }
     if (keep_us != 0 && (keep_us < RETENTION_KEEP_MIN || keep_us > RETENTION_KEEP_MAX || keep_us % 1000000 != 0)) {
         return err_at(err, ST_INVALID, "/keep", "telemetry is kept for whole seconds from 1h to 36600d, or forever");
@@ -111,10 +114,13 @@ static enum status audit(struct tx *tx, struct slice metric, int64_t keep_us, st
 
 static enum status put(struct tx *tx, struct slice metric, int64_t keep_us, struct err *err)
 {
-    STMT(s, tx->db, &sql_retention[SQL_RETENTION_PUT]);
+    bool gone = keep_us == RETENTION_DEFAULT;
+    STMT(s, tx->db, &sql_retention[gone ? SQL_RETENTION_DELETE : SQL_RETENTION_PUT]);
     stmt_bind_i64(s, 1, tx->who->tenant);
     stmt_bind_text(s, 2, metric);
-    stmt_bind_i64(s, 3, keep_us);
+    if (!gone) {
+        stmt_bind_i64(s, 3, keep_us);
+    }
     return stmt_run(s, err);
 }
 

@@ -21,7 +21,7 @@ enum format {
         FORMAT__COUNT
 };
 
-bool format_check(enum format f, struct slice s);
+bool format_check(enum format f, struct slice s); // does the text follow it? Any thread.
 const char *format_allowed(enum format f); // for people; never NULL
 
 #endif

@@ -19,8 +19,9 @@ static const struct {
     [HS_HEAD] = {"head", 10000, 0, TO(HS_GATE) | TO(HS_BODY) | TO(HS_LINGER) | TO(HS_CLOSING)},
     [HS_GATE] = {"gate", 0, 0, TO(HS_BODY) | TO(HS_LINGER) | TO(HS_CLOSING)},
     [HS_BODY] = {"body", 1000, 1000, TO(HS_RUN) | TO(HS_LINGER) | TO(HS_CLOSING)},
-    [HS_RUN] = {"run", 0, 0, TO(HS_IDLE) | TO(HS_STREAM) | TO(HS_LINGER) | TO(HS_CLOSING)},
+    [HS_RUN] = {"run", 0, 0, TO(HS_IDLE) | TO(HS_STREAM) | TO(HS_DRAIN) | TO(HS_LINGER) | TO(HS_CLOSING)},
     [HS_STREAM] = {"stream", 1000, 1000, TO(HS_CLOSING)},
+    [HS_DRAIN] = {"drain", 10000, 10000, TO(HS_CLOSING)},
     [HS_LINGER] = {"linger", 2000, 0, TO(HS_CLOSING)},
     [HS_CLOSING] = {"closing", 0, 0, 0},
 };
@@ -30,9 +31,15 @@ void http_conn_enter(struct http_conn *hc, enum http_state next)
 {
     assert((states[hc->state].next & TO(next)) != 0);
     hc->state = next;
-    uint32_t ms = next == HS_IDLE ? hc->front->conf.idle_ms : states[next].timeout_ms;
+    hc->out_seen = 0;
+    uint32_t ms = states[next].timeout_ms;
+    uint32_t repeat_ms = states[next].repeat_ms;
+    if (next == HS_IDLE) { // strangers are awaited less patiently
+        ms = hc->trusted ? hc->front->conf.idle_ms : states[HS_HEAD].timeout_ms;
+        repeat_ms = ms;
+    }
     if (ms > 0) {
-        timer_start(&hc->timer, ms, states[next].repeat_ms);
+        timer_start(&hc->timer, ms, repeat_ms);
     } else {
         timer_stop(&hc->timer);
     }
@@ -57,6 +64,16 @@ static void body_tick(struct http_conn *hc)
     }
 }
 
+// Nothing came, but a long reply may still be on its way: as long as the peer takes of it, there is no hurry.
+static void output_tick(struct http_conn *hc)
+{
+    size_t waiting = conn_out_len(hc->conn);
+    if (waiting == 0 || (hc->out_seen != 0 && waiting >= hc->out_seen)) {
+        conn_end(hc, waiting == 0 ? "idle" : "the reply is not being read");
+    }
+    hc->out_seen = waiting;
+}
+
 static void on_timer(struct timer *t)
 {
     struct http_conn *hc = (struct http_conn *)((char *)t - offsetof(struct http_conn, timer));
@@ -72,7 +89,8 @@ static void on_timer(struct timer *t)
         http_stream_tick(hc);
         break;
     case HS_IDLE:
-        conn_end(hc, "idle");
+    case HS_DRAIN:
+        output_tick(hc);
         break;
     default:
         conn_end(hc, "done");
@@ -231,7 +249,7 @@ static size_t on_data(struct conn *c, struct slice in)
 {
     struct http_conn *hc = conn_user(c);
     size_t used = 0;
-    while (used < in.len) {
+    while (used < in.len && !hc->paused) {
         switch (hc->state) {
         case HS_IDLE:
         case HS_HEAD:
@@ -241,11 +259,12 @@ static size_t on_data(struct conn *c, struct slice in)
         case HS_STREAM:
             conn_end(hc, "the peer sent data on an event stream");
             return in.len;
+        case HS_DRAIN:
         case HS_LINGER:
         case HS_CLOSING:
             return in.len;
         default:
-            return used; // being answered: kept until then
+            return used;
         }
     }
     return used;
@@ -276,6 +295,16 @@ void http_conn_resume(struct http_conn *hc)
     http_conn_read_on(hc);
 }
 
+// A peer that asks faster than it reads waits: at most one long reply is kept for it.
+static void next_request(struct http_conn *hc)
+{
+    if (conn_out_len(hc->conn) > CONN_OUT_HIGH) {
+        http_conn_pause(hc);
+    } else {
+        http_conn_read_on(hc);
+    }
+}
+
 void http_conn_answer(struct http_conn *hc, const struct http_reply *reply, bool body_left)
 {
     struct http_req *req = hc->req;
@@ -296,12 +325,24 @@ void http_conn_answer(struct http_conn *hc, const struct http_reply *reply, bool
     } else if (keep) {
         http_parser_pause(&hc->parser, 0);
         http_conn_enter(hc, HS_IDLE);
-        http_conn_read_on(hc);
+        next_request(hc);
     } else if (body_left) {
         http_conn_enter(hc, HS_LINGER);
         http_conn_read_on(hc);
+    } else if (conn_out_len(hc->conn) > CONN_OUT_HIGH) { // closing now would give the peer a few seconds only
+        http_conn_enter(hc, HS_DRAIN);
     } else {
         conn_end(hc, "answered");
+    }
+}
+
+static void on_drain(struct conn *c)
+{
+    struct http_conn *hc = conn_user(c);
+    if (hc->state == HS_DRAIN) {
+        conn_end(hc, "answered");
+    } else if (hc->state == HS_IDLE) {
+        http_conn_read_on(hc);
     }
 }
 
@@ -318,8 +359,10 @@ static enum status on_open(struct conn *c, void *front)
     http_parser_init(&hc->parser, HTTP_REQUEST);
     hc->parser.data = hc;
     timer_init(&hc->timer, conn_loop(c), on_timer);
-    timer_start(&hc->timer, states[HS_HEAD].timeout_ms, 0); // the first request is awaited less patiently
+    timer_start(&hc->timer, states[HS_HEAD].timeout_ms, 0);
     conn_set_user(c, hc);
+    // The states have time limits of their own, for strangers too; a first query may take longer than net would wait.
+    conn_authenticated(c);
     http_metric_conns(1);
     return ST_OK;
 }
@@ -343,5 +386,6 @@ const struct conn_proto http_proto = {
     .name = "http",
     .on_open = on_open,
     .on_data = on_data,
+    .on_drain = on_drain,
     .on_close = on_close,
 };

@@ -8,8 +8,9 @@
 //     IDLE ------------> HEAD -------------> BODY -------------> RUN -------------> IDLE or CLOSING
 //                          |                  ^                   |
 //                          +----> GATE -------+                   +----> STREAM ---> CLOSING
-//                          a stranger's large body: token first
-//
+//                          a stranger's large body: token first   |
+//                                                                 +----> DRAIN ----> CLOSING
+//                                                                 the last reply is long: until it is taken
 //     IDLE, HEAD, GATE, BODY, RUN ----> LINGER ----> CLOSING
 //     refused with input unread: the reply is sent, input is thrown away until the peer ends or 2 s have passed
 #ifndef FRONT_HTTP_HTTP_PRIV_H
@@ -37,7 +38,7 @@ struct http_front {
     _Atomic uint32_t streams;
 };
 
-enum http_state { HS_IDLE, HS_HEAD, HS_GATE, HS_BODY, HS_RUN, HS_STREAM, HS_LINGER, HS_CLOSING, HS__COUNT };
+enum http_state { HS_IDLE, HS_HEAD, HS_GATE, HS_BODY, HS_RUN, HS_STREAM, HS_DRAIN, HS_LINGER, HS_CLOSING, HS__COUNT };
 
 // Headers the front looks at; the others are counted and forgotten.
 #define HTTP_HEADER_MAP(X)                                                                                             \
@@ -134,6 +135,7 @@ struct http_conn {
     bool paused;     // reading stopped while a request is with the core
     bool trusted;    // a token was right on this connection before
     int64_t body_ms; // BODY began
+    size_t out_seen; // output that waited at the last look, 0: not looked yet
     struct http_stream stream;
 };
 

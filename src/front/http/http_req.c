@@ -433,6 +433,23 @@ bool http_req_body(struct http_req *req, struct slice part)
     return true;
 }
 
+// json_check has found the syntax right, so jansson refuses only what is out of its range; anything else it reports is a
+// token it had no memory for.
+static enum status parse_failed(const json_error_t *je, struct err *err)
+{
+    switch (json_error_code(je)) {
+    case json_error_numeric_overflow:
+    case json_error_null_character:
+    case json_error_null_byte_in_key:
+    case json_error_invalid_utf8:
+    case json_error_duplicate_key:
+        return err_set(err, ST_MALFORMED, "the body is not JSON: line %d, column %d: %.120s", je->line, je->column,
+                       je->text);
+    default:
+        return err_set(err, ST_NOMEM, "no memory for the body; try again later");
+    }
+}
+
 static void parse_json(struct http_req *req)
 {
     struct err err = {.code = ST_OK};
@@ -441,9 +458,8 @@ static void parse_json(struct http_req *req)
     if (st == ST_OK) {
         json_error_t je;
         req->call.body = json_loadb((const char *)text.p, text.len, JSON_REJECT_DUPLICATES | JSON_DECODE_ANY, &je);
-        if (req->call.body == NULL) { // numbers out of range, NUL in a text
-            st = err_set(&err, ST_MALFORMED, "the body is not JSON: line %d, column %d: %.120s", je.line, je.column,
-                         je.text);
+        if (req->call.body == NULL) {
+            st = parse_failed(&je, &err);
         }
     }
     if (st == ST_OK) {

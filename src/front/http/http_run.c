@@ -247,9 +247,8 @@ static bool came_back(struct http_req *req)
             req->op.err.code = req->op.status;
             http_req_refuse_err(req, &req->op.err);
         }
-    } else if (req->api->perm != PERM_PUBLIC && !req->hc->trusted) {
+    } else if (req->api->perm != PERM_PUBLIC) {
         req->hc->trusted = true;
-        conn_authenticated(req->hc->conn);
     }
     return true;
 }

@@ -25,7 +25,7 @@ enum status op_command_send(struct api_call *call, struct err *err)
     if (ttl.p != NULL && (!clock_parse_duration(ttl, &ttl_us) || ttl_us == 0)) {
         return err_at(err, ST_INVALID, "/ttl", "a number and unit from 1s to 7d");
     }
-    struct buf payload __attribute__((cleanup(buf_cleanup))) = buf_heap(2u * COMMAND_PAYLOAD_MAX);
+    struct buf payload __attribute__((cleanup(buf_cleanup))) = buf_heap((size_t)2 * COMMAND_PAYLOAD_MAX);
     const json_t *v = json_object_get(call->body, "payload");
     if (v == NULL ? !buf_str(&payload, "{}") : !doc_text(v, &payload)) {
         return err_at(err, ST_TOO_LARGE, "/payload", "the payload has more than %d bytes", COMMAND_PAYLOAD_MAX);

@@ -87,8 +87,10 @@ enum status op_retention_set(struct api_call *call, struct err *err)
 {
     struct slice keep = doc_str(call->body, "keep");
     int64_t keep_us = 0;
-    if (!slice_eq(keep, SLICE("forever")) && (!clock_parse_duration(keep, &keep_us) || keep_us == 0)) {
-        return err_at(err, ST_INVALID, "/keep", "a number and unit like 90d or 36h, or forever");
+    if (slice_eq(keep, SLICE("default"))) {
+        keep_us = RETENTION_DEFAULT;
+    } else if (!slice_eq(keep, SLICE("forever")) && (!clock_parse_duration(keep, &keep_us) || keep_us == 0)) {
+        return err_at(err, ST_INVALID, "/keep", "a number and unit like 90d or 36h, or forever, or default");
     }
     enum status st = retention_set(call->tx, doc_str(call->body, "metric"), keep_us, err);
     return st == ST_OK ? retention_write(call->tx, call->out, err) : st;

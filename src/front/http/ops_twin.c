@@ -26,7 +26,7 @@ static enum status set_desired(struct api_call *call, bool replace, struct err *
     if (st != ST_OK) {
         return st;
     }
-    struct buf patch __attribute__((cleanup(buf_cleanup))) = buf_heap(2u * TWIN_SECTION_MAX);
+    struct buf patch __attribute__((cleanup(buf_cleanup))) = buf_heap((size_t)2 * TWIN_SECTION_MAX);
     if (!doc_text(call->body, &patch)) {
         return err_set(err, ST_TOO_LARGE, "the patch has more than %d bytes", TWIN_SECTION_MAX);
     }

@@ -29,23 +29,28 @@ static int decode_byte(struct reader *r, bool plus)
     return r->failed || hi < 0 || lo < 0 ? -1 : hi << 4 | lo;
 }
 
-struct slice percent_decode(struct arena *arena, struct slice text, bool plus)
+enum status percent_decode(struct arena *arena, struct slice text, bool plus, struct slice *ret)
 {
     uint8_t *dst = arena_alloc(arena, text.len + 1); // decoding never makes it longer
     if (dst == NULL) {
-        return (struct slice){NULL, 0};
+        return ST_NOMEM;
     }
     struct buf out = buf_fixed(dst, text.len + 1);
     struct reader r = reader_make(text);
     while (reader_left(&r) > 0) {
         int c = decode_byte(&r, plus);
         if (c <= 0) {
-            return (struct slice){NULL, 0};
+            return ST_INVALID;
         }
         buf_u8(&out, (uint8_t)c);
     }
-    struct slice done = slice_make(dst, out.len);
-    return utf8_valid(done) ? done : (struct slice){NULL, 0};
+    *ret = slice_make(dst, out.len);
+    return utf8_valid(*ret) ? ST_OK : ST_INVALID;
+}
+
+static enum status no_memory(struct err *err)
+{
+    return err_set(err, ST_NOMEM, "no memory for the parameters; try again later");
 }
 
 static enum status check_string(const struct api_param_def *d, struct slice v, struct err *err)
@@ -135,8 +140,12 @@ static enum status check_param(const struct api_param_def *d, struct slice v, st
 static enum status take(const struct api_param_def *d, struct slice raw, bool plus, struct arena *arena,
                         struct slice *ret, struct err *err)
 {
-    struct slice v = percent_decode(arena, raw, plus);
-    if (v.p == NULL) {
+    struct slice v;
+    enum status st = percent_decode(arena, raw, plus, &v);
+    if (st == ST_NOMEM) {
+        return no_memory(err);
+    }
+    if (st != ST_OK) {
         return err_at(err, ST_INVALID, d->name, "allowed: UTF-8 text, percent-encoded, without NUL");
     }
     *ret = v;
@@ -177,8 +186,12 @@ static enum status take_pair(const struct api_op *op, struct slice pair, struct 
     while (eq < pair.len && pair.p[eq] != '=') {
         eq++;
     }
-    struct slice name = percent_decode(arena, slice_head(pair, eq), true);
-    if (name.p == NULL) {
+    struct slice name;
+    enum status st = percent_decode(arena, slice_head(pair, eq), true, &name);
+    if (st == ST_NOMEM) {
+        return no_memory(err);
+    }
+    if (st != ST_OK) {
         return err_set(err, ST_INVALID, "the query has a parameter name that cannot be decoded");
     }
     int i = query_param(op, name);

@@ -10,8 +10,8 @@
 enum status params_read(const struct api_op *op, const struct api_match *route, struct slice query, struct arena *arena,
                         struct slice params[API_PARAMS_MAX], struct err *err);
 
-// RFC 3986 percent-decoding; `plus`: "+" is a space (query). p == NULL when an escape is broken, the text has a NUL byte or
-// is not UTF-8, or there is no room.
-struct slice percent_decode(struct arena *arena, struct slice text, bool plus);
+// RFC 3986 percent-decoding; `plus`: "+" is a space (query). ST_INVALID when an escape is broken, or the text has a NUL byte
+// or is not UTF-8; ST_NOMEM.
+enum status percent_decode(struct arena *arena, struct slice text, bool plus, struct slice *ret);
 
 #endif

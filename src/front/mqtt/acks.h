@@ -19,7 +19,7 @@ struct acks {
     uint32_t len;
 };
 
-void acks_release(struct acks *a);
+void acks_release(struct acks *a); // forgets all of them; usable again
 // A message was received. False: no memory.
 bool acks_expect(struct acks *a, uint16_t packet_id);
 // Its outcome is known: the oldest one of this id that still waits. text (may be NULL) is copied; without memory the reason

@@ -5,7 +5,7 @@
 #include "front/mqtt/counters.h"
 #include "front/mqtt/mqtt_conn.h"
 
-#define OUT_HIGH_BYTES (256u * 1024u) // more is not encoded ahead of the peer's reading
+#define OUT_HIGH_BYTES ((size_t)256 * 1024) // more is not encoded ahead of the peer's reading
 
 static size_t size_on_wire(const struct down *d)
 {

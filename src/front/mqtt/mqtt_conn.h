@@ -66,8 +66,11 @@ struct mqtt_conn {
 typedef bool (*mqtt_action)(struct mqtt_conn *mc, const struct mqtt_packet *p);
 extern const mqtt_action mqtt_actions[MS__COUNT][16];
 
+// A connection has been accepted: makes its state and hangs it on the loop and on `net`. ST_NOMEM.
 enum status mqtt_conn_new(struct mqtt_loop *home, struct conn *net);
+// It is gone; whoever ends its presence has done so.
 void mqtt_conn_free(struct mqtt_conn *mc);
+// Serves the whole packets at the beginning of `in`, as far as the state of things allows. Returns how many bytes that were.
 size_t mqtt_conn_input(struct mqtt_conn *mc, struct slice in);
 // The connection of this id, when it still is one.
 struct mqtt_conn *mqtt_conn_find(struct mqtt_loop *home, uint64_t id);

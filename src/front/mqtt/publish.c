@@ -126,7 +126,7 @@ static void telemetry(struct mqtt_conn *mc, const struct mqtt_publish *b)
     if (s != ST_OK) {
         counter_message(ROUTE_TELEMETRY, false, 1);
         refuse(mc, b, s, home->err.text);
-    } else if (ingest_pending(home->ingest) >= home->front->settings.pending_max) {
+    } else if (ingest_pending(home->ingest) >= home->front->settings.pending_max || ingest_behind(home->ingest)) {
         home->congested = true;
     }
 }
@@ -168,7 +168,8 @@ bool mqtt_on_publish(struct mqtt_conn *mc, const struct mqtt_packet *p)
 
 static void relieve(struct mqtt_loop *home)
 {
-    if (!home->congested || ingest_pending(home->ingest) > home->front->settings.pending_max / 2) {
+    size_t pending_low = home->front->settings.pending_max / 2;
+    if (!home->congested || ingest_pending(home->ingest) > pending_low || ingest_behind(home->ingest)) {
         return;
     }
     home->congested = false;

@@ -11,7 +11,7 @@
 #include "front/mqtt/counters.h"
 #include "proto/cbor.h"
 
-#define ANSWER_MAX    (512u * 1024u)
+#define ANSWER_MAX    ((size_t)512 * 1024)
 #define JSON_KEYS_MAX 10000
 
 struct request;
@@ -222,7 +222,7 @@ static enum status request_run(struct tx *tx, struct op *op, struct err *err)
         s = r->def->run(tx, r, &d, err);
     }
     if (s == ST_OK && r->answer.failed) {
-        s = err_set(err, ST_TOO_LARGE, "the answer is larger than %u bytes", ANSWER_MAX);
+        s = err_set(err, ST_TOO_LARGE, "the answer is larger than %zu bytes", ANSWER_MAX);
     }
     return s == ST_OK && r->def->stored ? ledger_stored(tx, r->link, err) : s;
 }

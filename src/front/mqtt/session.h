@@ -32,9 +32,12 @@ struct session {
     size_t queue_bytes;
 };
 
+// Subscribed to nothing, nothing on its way. The limits are copied; the window may be lowered before the first message.
 void session_init(struct session *s, const struct session_limits *limits);
+// Drops all messages and subscriptions; as after session_init.
 void session_release(struct session *s);
 
+// Subscribes, or changes the QoS (0 or 1) of a subscription.
 void session_subscribe(struct session *s, enum sub sub, uint8_t qos);
 bool session_unsubscribe(struct session *s, enum sub sub); // false: was not subscribed
 

@@ -224,6 +224,77 @@ static void pause_holds_the_sender(void **state)
     harness_end(&h);
 }
 
+struct script {
+    int fd;
+    uint32_t seed;
+    struct buf out; // what is sent
+    struct buf in;  // what must come back
+};
+
+static uint32_t next_random(uint32_t *seed, uint32_t below)
+{
+    *seed = *seed * 1664525 + 1013904223;
+    return (*seed >> 8) % below;
+}
+
+static void *send_in_pieces(void *arg)
+{
+    struct script *s = arg;
+    for (size_t off = 0; off < s->out.len;) {
+        static const uint32_t sizes[] = {1, 7, 100, 4096, 4097, 20000, 100000};
+        struct slice piece =
+            slice_head(slice_from(buf_view(&s->out), off), 1 + next_random(&s->seed, sizes[next_random(&s->seed, 7)]));
+        send_all_bytes(s->fd, piece.p, piece.len);
+        off += piece.len;
+        if (next_random(&s->seed, 4) == 0) {
+            usleep(200);
+        }
+    }
+    return NULL;
+}
+
+// Lines of every length up to the limit, cut anywhere, with pauses: every byte arrives once and in order.
+static void any_cut_of_the_input(void **state)
+{
+    (void)state;
+    harness_start(&h);
+    for (uint32_t seed = 1; seed <= 4; seed++) {
+        struct script s = {.fd = dial(&h), .seed = seed, .out = buf_heap(1 << 24), .in = buf_heap(1 << 24)};
+        for (int i = 0; i < 300; i++) {
+            static const uint32_t lens[] = {3, 60, 4090, 9000, 65000};
+            static const char *const waits[] = {"pause\n", "yield\n"};
+            uint32_t len = next_random(&s.seed, lens[next_random(&s.seed, 5)]);
+            buf_str(&s.out, "echo ");
+            for (uint32_t k = 0; k < len; k++) {
+                uint8_t c = (uint8_t)('a' + next_random(&s.seed, 26));
+                buf_u8(&s.out, c);
+                buf_u8(&s.in, c);
+            }
+            buf_u8(&s.out, '\n');
+            buf_u8(&s.in, '\n');
+            if (i % 3 == 0) {
+                buf_str(&s.out, waits[next_random(&s.seed, 2)]);
+            }
+        }
+        assert_false(s.out.failed || s.in.failed);
+        pthread_t sender;
+        assert_int_equal(pthread_create(&sender, NULL, send_in_pieces, &s), 0);
+        static char got[65536];
+        for (size_t off = 0; off < s.in.len;) {
+            ssize_t n = recv(s.fd, got, sizeof(got), 0);
+            assert_true(n > 0);
+            assert_memory_equal(got, s.in.p + off, n);
+            off += (size_t)n;
+        }
+        pthread_join(sender, NULL);
+        close(s.fd);
+        buf_release(&s.out);
+        buf_release(&s.in);
+    }
+    assert_int_equal(h.causes[CLOSE_OVERFLOW], 0);
+    harness_end(&h);
+}
+
 static void drain_streams(void **state)
 {
     (void)state;
@@ -267,11 +338,11 @@ static void open_timeout_ends_strangers(void **state)
 {
     (void)state;
     h.authenticate = false;
-    h.conf.open_timeout_ms = 100;
+    h.conf.open_timeout_ms = 400;
     harness_start(&h);
     int silent = dial(&h), known = dial(&h);
     say(known, "auth\n");
-    expect_why(CLOSE_TIMEOUT, "not authenticated within 100 ms");
+    expect_why(CLOSE_TIMEOUT, "not authenticated within 400 ms");
     usleep(150000);
     say(known, "echo still here\n");
     expect_reply(known, "still here\n");
@@ -411,6 +482,7 @@ int main(void)
         cmocka_unit_test_setup(slow_reader_overflows, setup),
         cmocka_unit_test_setup(pause_keeps_order, setup),
         cmocka_unit_test_setup(pause_holds_the_sender, setup),
+        cmocka_unit_test_setup(any_cut_of_the_input, setup),
         cmocka_unit_test_setup(drain_streams, setup),
         cmocka_unit_test_setup(half_closed_peer_gets_its_answer, setup),
         cmocka_unit_test_setup(open_timeout_ends_strangers, setup),

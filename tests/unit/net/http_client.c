@@ -61,6 +61,23 @@ static void serve_once(struct conn *c) // keep-alive promised, then closed
     answer(c, "200 OK", "", "once");
     conn_close(c, "");
 }
+static struct timer drip_timer;
+static void drip(struct timer *t)
+{
+    struct conn *c = conn_find(t->loop, h.last_id);
+    if (c == NULL) {
+        timer_stop(t);
+    } else {
+        conn_write(c, SLICE("."));
+    }
+}
+static void serve_drip(struct conn *c) // a byte now and then
+{
+    atomic_store(&h.last_id, conn_id(c));
+    conn_write(c, SLICE("HTTP/1.1 200 OK\r\n\r\n"));
+    timer_init(&drip_timer, conn_loop(c), drip);
+    timer_start(&drip_timer, 400, 400);
+}
 static void serve_nothing(struct conn *c)
 {
     (void)c;
@@ -71,7 +88,7 @@ static const struct {
     void (*fn)(struct conn *c);
 } routes[] = {{" /hello ", serve_hello}, {" /missing ", serve_missing}, {" /moved ", serve_moved},
               {" /big ", serve_big},     {" /events ", serve_events},   {" /broken ", serve_broken},
-              {" /once ", serve_once},   {" /nothing ", serve_nothing}};
+              {" /once ", serve_once},   {" /nothing ", serve_nothing}, {" /drip ", serve_drip}};
 
 static size_t http_data(struct conn *c, struct slice in)
 {
@@ -354,6 +371,30 @@ static void events_arrive_as_they_come(void **state)
     harness_end(&h);
 }
 
+static bool count_drops(void *arg, struct slice piece)
+{
+    struct feed *f = arg;
+    f->pieces += (int)piece.len;
+    return f->pieces < 7;
+}
+
+static void silence_ends_a_stream(void **state)
+{
+    (void)state;
+    start(false);
+    struct http_client *c = new_client((struct http_client_conf){.idle_timeout_ms = 1200});
+    struct feed f = {.pieces = 0};
+    struct http_reply r;
+    struct http_call call = {.method = "GET", .url = url("http", "/drip"), .on_data = count_drops, .arg = &f};
+    assert_int_equal(http_client_do(c, &call, &r, NULL), ST_OK); // slow, but alive for 2.8 s
+    assert_int_equal(f.pieces, 7);
+    http_reply_release(&r);
+    call.url = url("http", "/nothing");
+    expect_failure(c, &call, ST_TIMEOUT, "no byte for 1200 ms");
+    http_client_free(c);
+    harness_end(&h);
+}
+
 static void failures_are_told_apart(void **state)
 {
     (void)state;
@@ -432,6 +473,7 @@ int main(void)
         cmocka_unit_test(stale_connection_is_replaced),
         cmocka_unit_test(uploads_stream),
         cmocka_unit_test(events_arrive_as_they_come),
+        cmocka_unit_test(silence_ends_a_stream),
         cmocka_unit_test(failures_are_told_apart),
         cmocka_unit_test(tls_is_verified),
     };

@@ -376,6 +376,65 @@ static void unknown_ca(void **state)
     pki_cert_release(&self);
 }
 
+// A certificate from elsewhere than the plain case: who signed, from when, with which key, and the chain that comes along.
+static void certificate_matrix(void **state)
+{
+    (void)state;
+    struct pki_cert middle = pki_issue(&t.pki, &t.ca, PKI_CA, "Site CA", YEAR_S);
+    struct pki_cert below = pki_issue(&t.pki, &middle, PKI_CLIENT, "device-2", YEAR_S);
+    struct pki_cert old_middle = pki_issue(&t.pki, &t.ca, PKI_CA, "Old Site CA", -60);
+    struct pki_cert below_old = pki_issue(&t.pki, &old_middle, PKI_CLIENT, "device-3", YEAR_S);
+    struct pki_cert no_ca = pki_issue(&t.pki, &t.client, PKI_CLIENT, "device-4", YEAR_S);
+    struct pki_cert future = pki_issue_with(&t.pki, &t.ca, PKI_CLIENT, "device-5", 3600, YEAR_S, EVP_EC_gen("P-256"));
+    struct pki_cert weak = pki_issue_with(&t.pki, &t.ca, PKI_CLIENT, "device-6", -60, YEAR_S, EVP_RSA_gen(1024));
+    struct pki_cert rsa = pki_issue_with(&t.pki, &t.ca, PKI_CLIENT, "device-7", -60, YEAR_S, EVP_RSA_gen(2048));
+    struct pki_cert ed =
+        pki_issue_with(&t.pki, &t.ca, PKI_CLIENT, "device-8", -60, YEAR_S, EVP_PKEY_Q_keygen(NULL, NULL, "ED25519"));
+    const struct {
+        struct pki_cert *cert, *chain;
+        const char *failure; // NULL: accepted
+    } cases[] = {
+        {&below, &middle, NULL},
+        {&below, NULL, "unknown CA"},
+        {&below_old, &old_middle, "certificate has expired"},
+        {&no_ca, &t.client, "invalid CA certificate"},
+        {&future, NULL, "certificate is not yet valid"},
+        {&weak, NULL, "EE certificate key too weak"},
+        {&rsa, NULL, NULL},
+        {&ed, NULL, NULL},
+    };
+    struct tls_server_conf conf = server_conf();
+    start_with(&conf);
+    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+        struct client c = client_new(NULL, 0);
+        SSL_set_security_level(c.ssl, 0);
+        assert_int_equal(SSL_use_certificate(c.ssl, cases[i].cert->cert), 1);
+        assert_int_equal(SSL_use_PrivateKey(c.ssl, cases[i].cert->key), 1);
+        SSL_set_mode(c.ssl, SSL_MODE_NO_AUTO_CHAIN);
+        if (cases[i].chain != NULL) {
+            assert_int_equal(SSL_add1_chain_cert(c.ssl, cases[i].chain->cert), 1);
+        }
+        h.tls_failure[0] = '\0';
+        client_connect(&c);
+        if (cases[i].failure == NULL) {
+            client_say(&c, "echo x\n");
+            client_expect(&c, "x\n");
+            assert_true(h.peer.has_cert);
+        } else {
+            assert_non_null(strstr(client_alert(&c), "alert"));
+            expect_tls_failure(cases[i].failure);
+        }
+        client_free(&c);
+        assert_true(wait_none_open(&h));
+    }
+    assert_int_equal(h.opened, 3);
+    harness_end(&h);
+    struct pki_cert *all[] = {&middle, &below, &old_middle, &below_old, &no_ca, &future, &weak, &rsa, &ed};
+    for (size_t i = 0; i < sizeof(all) / sizeof(all[0]); i++) {
+        pki_cert_release(all[i]);
+    }
+}
+
 static void client_that_refuses_us(void **state)
 {
     (void)state;
@@ -462,6 +521,34 @@ static void not_tls_at_all(void **state)
     harness_end(&h);
 }
 
+struct trickle {
+    int inside, outside;
+};
+// Carries bytes between a client and the server, what the client says one by one.
+static void *trickle_hello(void *arg)
+{
+    const struct trickle *tr = arg;
+    char b[4096];
+    struct pollfd fds[2] = {{.fd = tr->inside, .events = POLLIN}, {.fd = tr->outside, .events = POLLIN}};
+    while (poll(fds, 2, 5000) > 0) {
+        if (fds[0].revents != 0) {
+            ssize_t n = recv(tr->inside, b, 1, 0);
+            if (n <= 0) {
+                break;
+            }
+            send_all_bytes(tr->outside, b, 1);
+        }
+        if (fds[1].revents != 0) {
+            ssize_t n = recv(tr->outside, b, sizeof(b), 0);
+            if (n <= 0) {
+                break;
+            }
+            send_all_bytes(tr->inside, b, (size_t)n);
+        }
+    }
+    return NULL;
+}
+
 static void slow_handshake_times_out(void **state)
 {
     (void)state;
@@ -474,6 +561,31 @@ static void slow_handshake_times_out(void **state)
     (void)read_to_end(fd, &n);
     expect_tls_failure("no TLS handshake within 150 ms");
     close(fd);
+    assert_true(wait_none_open(&h));
+    harness_end(&h);
+}
+
+// A ClientHello in single bytes is fine as long as it comes in time.
+static void hello_in_single_bytes(void **state)
+{
+    (void)state;
+    struct tls_server_conf conf = server_conf();
+    start_with(&conf);
+    struct client c = client_new(NULL, 0);
+    int pair[2];
+    assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM, 0, pair), 0);
+    SSL_set_fd(c.ssl, pair[0]);
+    c.fd = dial(&h);
+    pthread_t th;
+    struct trickle tr = {pair[1], c.fd};
+    assert_int_equal(pthread_create(&th, NULL, trickle_hello, &tr), 0);
+    assert_int_equal(SSL_connect(c.ssl), 1);
+    shutdown(pair[0], SHUT_RDWR);
+    pthread_join(th, NULL);
+    close(pair[0]);
+    close(pair[1]);
+    client_free(&c);
+    assert_string_equal(h.tls_failure, "");
     assert_true(wait_none_open(&h));
     harness_end(&h);
 }
@@ -561,7 +673,7 @@ static void tickets_resume(void **state)
 static void ticket_of_an_expired_certificate(void **state)
 {
     (void)state;
-    struct pki_cert brief = pki_issue(&t.pki, &t.ca, PKI_CLIENT, "device-brief", 2);
+    struct pki_cert brief = pki_issue(&t.pki, &t.ca, PKI_CLIENT, "device-brief", 4);
     struct tls_server_conf conf = server_conf();
     start_with(&conf);
     struct client c = client_dial(&brief, 0);
@@ -571,7 +683,7 @@ static void ticket_of_an_expired_certificate(void **state)
     SSL_SESSION *session = ticket;
     ticket = NULL;
     assert_non_null(session);
-    usleep(3100000);
+    usleep(5100000);
     c = client_new(&brief, 0);
     assert_int_equal(SSL_set_session(c.ssl, session), 1);
     client_connect(&c);
@@ -707,11 +819,13 @@ int main(void)
         cmocka_unit_test_setup(alpn_is_agreed_or_refused, setup),
         cmocka_unit_test_setup(bad_client_certificates, setup),
         cmocka_unit_test_setup(unknown_ca, setup),
+        cmocka_unit_test_setup(certificate_matrix, setup),
         cmocka_unit_test_setup(client_that_refuses_us, setup),
         cmocka_unit_test_setup(old_versions_and_weak_ciphers, setup),
         cmocka_unit_test_setup(only_tls13_when_asked, setup),
         cmocka_unit_test_setup(not_tls_at_all, setup),
         cmocka_unit_test_setup(slow_handshake_times_out, setup),
+        cmocka_unit_test_setup(hello_in_single_bytes, setup),
         cmocka_unit_test_setup(bad_record_closes, setup),
         cmocka_unit_test_setup(end_without_close_notify_is_noted, setup),
         cmocka_unit_test_setup(tickets_resume, setup),

@@ -40,13 +40,13 @@ UPDATE device_presence SET online = 0, since_us = seen_us, reason = 'server_rest
 DELETE FROM session WHERE row IN (SELECT row FROM session WHERE end_us IS NOT NULL AND end_us < ?1 LIMIT ?2);
 
 -- name: presence_get
-SELECT p.online, p.since_us, p.seen_us, p.reason, s.address, s.protocol, s.client_id, s.tls, s.keep_alive_s, s.start_us
+SELECT p.online, p.since_us, p.seen_us, p.reason, s.address, s.protocol, s.client_id, s.tls, s.keep_alive_s, p.session
 FROM device_presence p LEFT JOIN session s ON s.row = p.session
 WHERE p.device = ?1;
 
 -- name: presence_list
 -- Keyset: everything after (online ?2, device ?3) in the order online first, then age.
-SELECT p.online, p.since_us, p.seen_us, p.reason, s.address, s.protocol, s.client_id, s.tls, s.keep_alive_s, s.start_us,
+SELECT p.online, p.since_us, p.seen_us, p.reason, s.address, s.protocol, s.client_id, s.tls, s.keep_alive_s, p.session,
        d.id, p.device
 FROM device_presence p
 JOIN device d ON d.row = p.device

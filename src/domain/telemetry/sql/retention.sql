@@ -13,3 +13,6 @@ SELECT keep_us FROM retention WHERE tenant = ?1 AND metric = ?2;
 -- name: retention_put
 INSERT INTO retention (tenant, metric, keep_us) VALUES (?1, ?2, ?3)
 ON CONFLICT (tenant, metric) DO UPDATE SET keep_us = ?3;
+
+-- name: retention_delete
+DELETE FROM retention WHERE tenant = ?1 AND metric = ?2;

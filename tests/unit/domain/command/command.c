@@ -107,6 +107,8 @@ static void from_waiting_to_answered(void **state)
     testlive_run_loop(&l);
     struct device_ref d = testlive_device(&l, "d1");
     struct device_ref other = testlive_device(&l, "d2");
+    static struct testlive_ear ear;
+    testlive_listen(&l, &ear, 1u << EV_COMMAND);
     uint64_t first = send(&l, &d, "reboot");
     uint64_t second = send(&l, &d, "log.level");
     assert_state(&l, &d, first, "pending");
@@ -142,6 +144,16 @@ static void from_waiting_to_answered(void **state)
     v = get(&l, &d, second);
     assert_int_equal(json_integer_value(json_object_get(v, "sends")), 2);
     json_decref(v);
+
+    testlive_settle(&l);
+    static const char *const states[] = {"pending", "pending", "sent", "sent", "pending", "sent", "replied"};
+    assert_int_equal(ear.n, 7);
+    for (unsigned i = 0; i < 7; i++) {
+        char want[64];
+        snprintf(want, sizeof(want), "\"state\":\"%s\"}", states[i]);
+        assert_non_null(strstr(ear.json[i], want));
+    }
+    testlive_unlisten(&ear);
 
     struct step missing = {.l = &l, .d = &other, .id = first};
     assert_int_equal(testcore_run(&l.core, do_get, &missing), ST_NOT_FOUND);

@@ -392,6 +392,109 @@ static void what_happens_to_a_device_ends_its_connection(void **state)
     testlive_close(&l);
 }
 
+static void every_change_is_an_event(void **state)
+{
+    (void)state;
+    struct testlive l;
+    testlive_open(&l);
+    testlive_run_loop(&l);
+    struct device_ref d = testlive_device(&l, "d1");
+    static struct testlive_ear ear;
+    testlive_listen(&l, &ear, 1u << EV_PRESENCE);
+    l.core.now_us = 1700000000000001;
+    struct link *first = testlive_connect(&l, &d);
+    struct link *second = testlive_connect(&l, &d);
+    testlive_disconnect(&l, first, "takeover"); // no event: the device is still there
+    testlive_disconnect(&l, second, "keep_alive");
+    testlive_settle(&l);
+    static const char *const want[] = {
+        "{\"device\":\"d1\",\"online\":true,\"ts\":1700000000000.001,\"reason\":null,\"address\":\"192.0.2.9:5000\"}",
+        "{\"device\":\"d1\",\"online\":true,\"ts\":1700000000000.001,\"reason\":null,\"address\":\"192.0.2.9:5000\"}",
+        "{\"device\":\"d1\",\"online\":false,\"ts\":1700000000000.001,\"reason\":\"keep_alive\","
+        "\"address\":\"192.0.2.9:5000\"}",
+    };
+    assert_int_equal(ear.n, 3);
+    for (unsigned i = 0; i < 3; i++) {
+        assert_string_equal(ear.json[i], want[i]);
+    }
+    testlive_unlisten(&ear);
+    testlive_close(&l);
+}
+
+static enum status leave_and_fail(struct tx *tx, void *arg, struct err *err)
+{
+    enum status st = testlive_do_disconnect(tx, arg, err);
+    return st == ST_OK ? err_set(err, ST_FULL, "on purpose") : st;
+}
+
+// Runs the core's own repeated work for a while, then starts the program anew on the same folder.
+static void run_and_restart(struct testlive *l)
+{
+    assert_int_equal(core_start(l->core.core, NULL), ST_OK);
+    usleep(1500 * 1000);
+    core_stop(l->core.core);
+    testlive_stop_core(l);
+    testcore_reopen(&l->core);
+    testlive_start(l);
+}
+
+static void an_end_the_store_refused_is_stored_later(void **state)
+{
+    (void)state;
+    struct testlive l;
+    testlive_open(&l);
+    testlive_run_loop(&l);
+    struct device_ref d = testlive_device(&l, "d1");
+    struct link *link = testlive_connect(&l, &d);
+    struct testlive_session s = {.link = link, .d = &d, .reason = "keep_alive"};
+    assert_int_equal(testcore_run(&l.core, leave_and_fail, &s), ST_FULL);
+    assert_null(presence_link(l.core.core, d.row));
+    json_t *v = presence_of(&l, &d); // from memory
+    assert_true(json_is_false(json_object_get(v, "online")));
+    assert_string_equal(json_string_value(json_object_get(v, "reason")), "keep_alive");
+    json_decref(v);
+    json_t *open = sessions_of(&l, &d, 10);
+    assert_null(text_at(open, 0, "end"));
+    json_decref(open);
+
+    run_and_restart(&l);
+    v = presence_of(&l, &d); // from the store, and not "server_restart"
+    assert_true(json_is_false(json_object_get(v, "online")));
+    assert_string_equal(json_string_value(json_object_get(v, "reason")), "keep_alive");
+    json_decref(v);
+    json_t *closed = sessions_of(&l, &d, 10);
+    assert_string_equal(text_at(closed, 0, "reason"), "keep_alive");
+    json_decref(closed);
+    testlive_close(&l);
+}
+
+static void last_seen_reaches_the_store(void **state)
+{
+    (void)state;
+    struct testlive l;
+    testlive_open(&l);
+    testlive_run_loop(&l);
+    struct device_ref busy = testlive_device(&l, "busy");
+    struct device_ref quiet = testlive_device(&l, "quiet");
+    l.core.now_us = 1700000000000000;
+    testlive_connect(&l, &busy);
+    testlive_connect(&l, &quiet);
+    presence_seen(l.core.core, busy.row, 1700000070000000);
+    presence_seen(l.core.core, busy.row, 1700000069000000); // time does not go back
+    presence_seen(l.core.core, quiet.row, 1700000030000000);
+    json_t *v = presence_of(&l, &quiet);
+    assert_string_equal(json_string_value(json_object_get(v, "last_seen")), "2023-11-14T22:13:50.000000Z");
+    json_decref(v);
+    run_and_restart(&l); // without a word about the connections
+    v = presence_of(&l, &busy);
+    assert_string_equal(json_string_value(json_object_get(v, "last_seen")), "2023-11-14T22:14:30.000000Z");
+    json_decref(v);
+    v = presence_of(&l, &quiet); // less than a minute: not worth a row
+    assert_string_equal(json_string_value(json_object_get(v, "last_seen")), "2023-11-14T22:13:20.000000Z");
+    json_decref(v);
+    testlive_close(&l);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -403,6 +506,9 @@ int main(void)
         cmocka_unit_test(history_is_bounded_and_paged),
         cmocka_unit_test(the_list_shows_the_connected_ones_first),
         cmocka_unit_test(what_happens_to_a_device_ends_its_connection),
+        cmocka_unit_test(every_change_is_an_event),
+        cmocka_unit_test(an_end_the_store_refused_is_stored_later),
+        cmocka_unit_test(last_seen_reaches_the_store),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -436,15 +436,72 @@ static void a_deleted_device_stores_nothing(void **state)
     (void)state;
     struct world *w = world_open();
     struct device_ref d = testlive_device(&w->l, "d");
+    struct link *old = testlive_connect(&w->l, &d); // taken over, with messages still on their way
     struct link *link = testlive_connect(&w->l, &d);
     world_start(w);
-    struct message m[] = {{.link = link, .payload = "{'t':1}"}, {.link = link, .payload = "{'t':2}"}};
-    put(w, &m[0], 1);
-    assert_int_equal(wait_acks(w, 1)[0].status, ST_OK);
+    struct message m[] = {{.link = link, .payload = "{'t':1}"}, {.link = old, .payload = "{'t':2}"}};
+    put(w, m, 2);
+    assert_int_equal(wait_acks(w, 2)[0].status, ST_OK);
+    assert_int_equal(w->acks[1].status, ST_OK);
+    assert_int_equal(figure(w, &d, "stored", NULL), 2);
     struct ask a = {.w = w, .d = &d};
     assert_int_equal(run(w, do_delete, &a, false), ST_OK);
-    put(w, &m[1], 1);
-    assert_int_equal(wait_acks(w, 2)[1].status, ST_FORBIDDEN);
+    put(w, m, 2);
+    assert_int_equal(wait_acks(w, 4)[2].status, ST_FORBIDDEN);
+    assert_int_equal(w->acks[3].status, ST_FORBIDDEN);
+    assert_int_equal(atomic_load(&old->in_flight), 0);
+    world_close(w);
+}
+
+// Holds the core thread until the test lets go.
+struct block {
+    struct async a; // first
+    struct testlive_fence entered, leave;
+};
+
+static enum status block_run(struct tx *tx, struct op *op, struct err *err)
+{
+    (void)tx;
+    (void)err;
+    struct block *b = (struct block *)op;
+    testlive_fence_passed(&b->entered.post);
+    testlive_fence_wait(&b->leave);
+    return ST_OK;
+}
+
+static void what_a_busy_core_refused_is_counted_later(void **state)
+{
+    (void)state;
+    struct world *w = world_open();
+    testlive_stop_core(&w->l);
+    w->l.core.queue_max = 1;
+    testcore_reopen(&w->l.core);
+    testlive_start(&w->l);
+    struct device_ref d = testlive_device(&w->l, "d");
+    struct link *link = testlive_connect(&w->l, &d);
+    world_start(w);
+    struct testlive_fence fence = {{NULL, NULL}, PTHREAD_MUTEX_INITIALIZER, PTHREAD_COND_INITIALIZER, false};
+    struct block b = {.a = {.op = {.run = block_run, .done = async_done, .name = "test"}, .fence = fence},
+                      .entered = fence,
+                      .leave = fence};
+    core_submit(w->l.core.core, &b.a.op);
+    testlive_fence_wait(&b.entered);
+    struct message m[] = {
+        {.link = link, .payload = "{'t':1}"}, {.link = link, .payload = "{'t':"}, {.link = link, .payload = "{'t':2}"}};
+    put(w, m, 3);
+    assert_int_equal(wait_acks(w, 2)[0].status, ST_BUSY);
+    assert_int_equal(w->acks[1].status, ST_BUSY);
+    assert_int_equal(atomic_load(&link->in_flight), 3);
+    usleep(120 * 1000); // the core stays busy for some retries
+    testlive_fence_passed(&b.leave.post);
+    testlive_fence_wait(&b.a.fence);
+    for (int i = 0; i < 100 && atomic_load(&link->in_flight) > 0; i++) {
+        usleep(20 * 1000);
+    }
+    assert_int_equal(figure(w, &d, "refused", "busy"), 2);
+    assert_int_equal(figure(w, &d, "refused", "malformed"), 1);
+    assert_int_equal(figure(w, &d, "received", NULL), 3);
+    assert_int_equal(count_of(w, &d, "t"), 0);
     world_close(w);
 }
 
@@ -530,41 +587,6 @@ static void bad_ranges_are_refused(void **state)
     world_close(w);
 }
 
-struct heard {
-    struct testlive_fence fence;
-    struct world *w;
-    struct events_sub *sub;
-    char json[512];
-    unsigned n;
-};
-
-static void on_event(void *arg, const struct event *ev)
-{
-    struct heard *h = arg;
-    snprintf(h->json, sizeof(h->json), "%.*s", (int)ev->json_len, ev->json);
-    h->n++;
-}
-
-static void on_gap(void *arg)
-{
-    (void)arg;
-}
-
-static void listen_start(struct post *p)
-{
-    struct heard *h = (struct heard *)p;
-    const struct events_filter f = {.tenant = 1, .types = 1u << EV_TELEMETRY};
-    h->sub = events_listen(core_events(h->w->l.core.core), h->w->l.loop, &f, SLICE(""), on_event, on_gap, h);
-    testlive_fence_passed(p);
-}
-
-static void listen_stop(struct post *p)
-{
-    struct heard *h = (struct heard *)p;
-    events_unlisten(h->sub);
-    testlive_fence_passed(p);
-}
-
 static void listeners_hear_what_is_durable(void **state)
 {
     (void)state;
@@ -572,22 +594,16 @@ static void listeners_hear_what_is_durable(void **state)
     struct device_ref d = testlive_device(&w->l, "d");
     struct link *link = testlive_connect(&w->l, &d);
     world_start(w);
-    struct heard h = {.fence = {{NULL, listen_start}, PTHREAD_MUTEX_INITIALIZER, PTHREAD_COND_INITIALIZER, false},
-                      .w = w};
-    loop_post(w->l.loop, &h.fence.post);
-    testlive_fence_wait(&h.fence);
-    assert_non_null(h.sub);
+    static struct testlive_ear ear;
+    testlive_listen(&w->l, &ear, 1u << EV_TELEMETRY);
     struct message m = {.link = link, .payload = "{'ts':1690000000000.5,'values':{'t':1,'a':{'b':'x'},'t':2}}"};
     put(w, &m, 1);
     wait_acks(w, 1);
     assert_int_equal(figure(w, &d, "stored", NULL), 1); // behind the commit, and so behind the event
     testlive_settle(&w->l);
-    assert_int_equal(h.n, 1);
-    assert_string_equal(h.json, "{\"device\":\"d\",\"ts\":1690000000000.5,\"values\":{\"t\":2,\"a.b\":\"x\"}}");
-    h.fence.passed = false;
-    h.fence.post.fn = listen_stop;
-    loop_post(w->l.loop, &h.fence.post);
-    testlive_fence_wait(&h.fence);
+    assert_int_equal(ear.n, 1);
+    assert_string_equal(ear.json[0], "{\"device\":\"d\",\"ts\":1690000000000.5,\"values\":{\"t\":2,\"a.b\":\"x\"}}");
+    testlive_unlisten(&ear);
     world_close(w);
 }
 
@@ -599,13 +615,19 @@ static void a_flood_keeps_its_order(void **state)
     struct device_ref d = testlive_device(&w->l, "d");
     struct link *link = testlive_connect(&w->l, &d);
     world_start(w);
-    enum { TURNS = 100, EACH = 100 };
+    enum { TURNS = 100, EACH = 100, AHEAD = 20 };
     static struct message m[EACH];
     for (int t = 0; t < TURNS; t++) {
         for (int i = 0; i < EACH; i++) {
             m[i] = (struct message){.link = link, .payload = "{'t':1,'u':{'v':2.5}}"};
         }
         put(w, m, EACH);
+        for (int i = 0; i < EACH; i++) {
+            assert_int_equal(m[i].status, ST_OK);
+        }
+        if (t >= AHEAD) { // as a front does that stops reading
+            wait_acks(w, (size_t)(t - AHEAD) * EACH);
+        }
     }
     const struct ingest_ack *acks = wait_acks(w, (size_t)TURNS * EACH);
     for (size_t i = 0; i < (size_t)TURNS * EACH; i++) {
@@ -648,6 +670,7 @@ int main(void)
         cmocka_unit_test(repeats_are_seen),
         cmocka_unit_test(other_kinds_are_in_the_same_ledger),
         cmocka_unit_test(a_deleted_device_stores_nothing),
+        cmocka_unit_test(what_a_busy_core_refused_is_counted_later),
         cmocka_unit_test(ranges_page_both_ways_and_in_buckets),
         cmocka_unit_test(bad_ranges_are_refused),
         cmocka_unit_test(listeners_hear_what_is_durable),

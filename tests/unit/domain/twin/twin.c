@@ -373,6 +373,28 @@ static void the_audit_record_undoes_the_change(void **state)
     testlive_close(&l);
 }
 
+static void every_change_is_an_event(void **state)
+{
+    (void)state;
+    struct testlive l;
+    testlive_open(&l);
+    testlive_run_loop(&l);
+    struct device_ref d = testlive_device(&l, "d1");
+    static struct testlive_ear ear;
+    testlive_listen(&l, &ear, 1u << EV_TWIN);
+    assert_int_equal(set(&l, &d, "{'a':{'b':1}}"), ST_OK);
+    assert_int_equal(set(&l, &d, "{'$a':1}"), ST_INVALID);
+    assert_int_equal(report(&l, &d, "{'a':null}"), ST_OK);
+    testlive_settle(&l);
+    assert_int_equal(ear.n, 2);
+    assert_string_equal(ear.json[0],
+                        "{\"device\":\"d1\",\"version\":1,\"section\":\"desired\",\"patch\":{\"a\":{\"b\":1}}}");
+    assert_string_equal(ear.json[1],
+                        "{\"device\":\"d1\",\"version\":2,\"section\":\"reported\",\"patch\":{\"a\":null}}");
+    testlive_unlisten(&ear);
+    testlive_close(&l);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -382,6 +404,7 @@ int main(void)
         cmocka_unit_test(a_section_has_64_kib_and_depth_16),
         cmocka_unit_test(desired_is_pushed_or_waits),
         cmocka_unit_test(the_audit_record_undoes_the_change),
+        cmocka_unit_test(every_change_is_an_event),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -303,10 +303,64 @@ static void an_idle_connection_ends(void **state)
     struct fixture *f = *state;
     struct reply r;
     int fd = dial(f);
-    say(fd, "GET /ping HTTP/1.1\r\nHost: x\r\n\r\n");
+    say(fd, "GET /api/v1/text HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer owner\r\n\r\n");
     get_reply(fd, true, &r);
-    expect(r, 200, "{}");
+    expect(r, 200, "plain");
     assert_true(ended(fd)); // idle_ms later
+    close(fd);
+}
+
+// A long reply to a slow reader is not cut by closing, nor by the time an idle connection has.
+static void slow_readers_get_it_all(void **state)
+{
+    struct fixture *f = *state;
+    static const char *const ends[] = {"Connection: close\r\n", ""};
+    for (int i = 0; i < 2; i++) {
+        struct reply r;
+        char text[200];
+        int fd = dial(f);
+        int small = 65536;
+        setsockopt(fd, SOL_SOCKET, SO_RCVBUF, &small, sizeof(small));
+        snprintf(text, sizeof(text),
+                 "GET /api/v1/large?n=400000 HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer owner\r\n%s\r\n", ends[i]);
+        say(fd, text);
+        get_head(fd, &r);
+        size_t left = strtoul(header(&r, "Content-Length"), NULL, 10);
+        assert_true(left > 7000000);
+        static char piece[200000];
+        while (left > 0) {
+            size_t want = left < sizeof(piece) ? left : sizeof(piece);
+            ssize_t got = recv(fd, piece, want, MSG_WAITALL);
+            assert_int_equal(got, want);
+            left -= want;
+            usleep(i == 0 ? 160000 : 20000); // 6 s in all; and more than idle_ms
+        }
+        close(fd);
+    }
+}
+
+// Requests sent ahead wait for the replies to be read, however long these are.
+static void fast_askers_wait(void **state)
+{
+    struct fixture *f = *state;
+    static const char ask_large[] =
+        "GET /api/v1/large?n=400000 HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer owner\r\n\r\n";
+    int fd = dial(f);
+    for (int i = 0; i < 6; i++) { // together far over HTTP_OUT_MAX
+        say(fd, ask_large);
+    }
+    usleep(100000);
+    for (int i = 0; i < 6; i++) {
+        struct reply r;
+        get_head(fd, &r);
+        assert_int_equal(r.status, 200);
+        static char piece[200000];
+        for (size_t left = strtoul(header(&r, "Content-Length"), NULL, 10); left > 0;) {
+            ssize_t got = recv(fd, piece, left < sizeof(piece) ? left : sizeof(piece), 0);
+            assert_true(got > 0);
+            left -= (size_t)got;
+        }
+    }
     close(fd);
 }
 
@@ -374,6 +428,24 @@ static void says_what_is_wrong(void **state)
     expect(post_as(f, "owner", "POST /api/v1/things", "", "{\"id\":"), 400, "\"code\":\"malformed\"");
     expect(post_as(f, "owner", "POST /api/v1/things", "", "{\"id\":\"a\",\"id\":\"b\"}"), 400, "id");
     expect(post_as(f, "owner", "POST /api/v1/things", "", "{\"id\":\"a\\u0000\"}"), 400, "");
+    static const char *const odd[] = {"\"\\ud800\"",
+                                      "\"\\udc00\\ud800\"",
+                                      "1e999",
+                                      "-1e999",
+                                      "99999999999999999999",
+                                      "\"\xff\"",
+                                      "{\"\\u0000\":1}",
+                                      "01",
+                                      "1.",
+                                      "'a'",
+                                      "nul",
+                                      "\"\t\"",
+                                      "[1,]"};
+    for (size_t i = 0; i < sizeof(odd) / sizeof(odd[0]); i++) {
+        char body[80];
+        snprintf(body, sizeof(body), "{\"id\":\"a\",\"any\":%s}", odd[i]);
+        expect(post_as(f, "owner", "POST /api/v1/things", "", body), 400, "\"code\":\"");
+    }
     expect(post_as(f, "owner", "POST /api/v1/things", "", ""), 400, "needs a body");
     expect(post_as(f, "owner", "PATCH /api/v1/things/a", "", "[]"), 400, "type array");
     expect(post_as(f, "owner", "DELETE /api/v1/things/a", "", "{}"), 400, "no request body");
@@ -770,6 +842,8 @@ int main(void)
         TEST(keeps_alive_and_answers_in_order),
         TEST(reads_byte_by_byte),
         TEST(an_idle_connection_ends),
+        TEST(slow_readers_get_it_all),
+        TEST(fast_askers_wait),
         TEST(strangers_learn_nothing),
         TEST(other_tenants_see_nothing),
         TEST(guessing_is_held_back),
