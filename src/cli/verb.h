@@ -33,9 +33,9 @@ void verb_help(const struct cli_verb *v);
 
 struct hand_verb {
     const char *words;
-    const char *usage;   // behind the words
+    const char *usage; // behind the words
     const char *summary;
-    const char *help;    // options and prose; NULL: none
+    const char *help; // options and prose; NULL: none
     int (*run)(struct cli *cli, int argc, char **argv);
 };
 extern const struct hand_verb hand_verbs[];
