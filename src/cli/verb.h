@@ -41,6 +41,8 @@ struct hand_verb {
 extern const struct hand_verb hand_verbs[];
 extern const size_t hand_verbs_len;
 
+// The hand-written verbs: the arguments behind the verb's words, as typed. They tell what is wrong themselves and return
+// the exit code (above). Main thread; they block until done, watchers until Ctrl-C.
 int verb_import(struct cli *cli, int argc, char **argv);
 int verb_twin_watch(struct cli *cli, int argc, char **argv);
 int verb_telemetry_watch(struct cli *cli, int argc, char **argv);
