@@ -561,5 +561,5 @@ size_t ingest_pending(const struct ingest *in)
 
 bool ingest_behind(const struct ingest *in)
 {
-    return in->submitted >= INGEST_BATCHES_MAX / 2;
+    return in->pending_bytes >= INGEST_PENDING_BYTES / 4;
 }

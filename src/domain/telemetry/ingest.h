@@ -53,7 +53,7 @@ enum status ingest_put(struct ingest *in, struct link *from, uint16_t packet_id,
 void ingest_refused(struct ingest *in, struct link *from, enum status why);
 // The same for one that was announced with ledger_received and whose operation failed.
 void ingest_failed(struct ingest *in, struct link *from, enum status why);
-// Back-pressure: messages that wait for their commit; and whether half of INGEST_BATCHES_MAX are out (large messages).
+// Back-pressure: messages that wait for their commit; and whether their bytes are a quarter of INGEST_PENDING_BYTES.
 size_t ingest_pending(const struct ingest *in);
 bool ingest_behind(const struct ingest *in);
 
