@@ -561,5 +561,5 @@ size_t ingest_pending(const struct ingest *in)
 
 bool ingest_behind(const struct ingest *in)
 {
-    return in->pending_bytes >= INGEST_PENDING_BYTES / 4;
+    return in->pending_bytes >= INGEST_PENDING_BYTES / 2;
 }

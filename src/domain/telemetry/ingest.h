@@ -5,7 +5,7 @@
 // committed. Back on the I/O thread: one callback with the fate of every message, so that acknowledgements are coalesced.
 // Nothing is acknowledged before it is durable.
 //
-//   batch:  FREE --first message--> GATHERING --turn ends, or full--> SUBMITTED --callback--> FREE
+//   batch:  FREE --first message--> GATHERING --turn ends and the core has room, or full--> SUBMITTED --callback--> FREE
 //
 // A message of a batch is refused alone when a limit stops it (its points are taken back); a commit that fails refuses all.
 // A message with the DUP flag is checked for points that are already there; one whose points all are counts as duplicate.
@@ -53,7 +53,7 @@ enum status ingest_put(struct ingest *in, struct link *from, uint16_t packet_id,
 void ingest_refused(struct ingest *in, struct link *from, enum status why);
 // The same for one that was announced with ledger_received and whose operation failed.
 void ingest_failed(struct ingest *in, struct link *from, enum status why);
-// Back-pressure: messages that wait for their commit; and whether their bytes are a quarter of INGEST_PENDING_BYTES.
+// Back-pressure: messages that wait for their commit; and whether half of INGEST_PENDING_BYTES is out (large messages).
 size_t ingest_pending(const struct ingest *in);
 bool ingest_behind(const struct ingest *in);
 
