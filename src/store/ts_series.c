@@ -755,5 +755,6 @@ void ts_memory_free(struct ts *t)
         free(t->table.blocks[i]);
     }
     free(t->table.blocks);
+    t->table = (struct ts_table){NULL, 0};
     pool_release(&t->pool);
 }
