@@ -265,7 +265,6 @@ struct ts {
 // ts.c
 enum status ts_settle(struct ts *t); // finishes applying a durable batch; ST_NOMEM: still no memory
 bool ts_reserve_take_back(struct ts *t);
-void ts_note_full(struct ts *t);
 bool ts_path(const struct ts *t, char *dst, const char *fmt, ...) __attribute__((format(printf, 3, 4)));
 bool ts_dirty_push(struct ts *t, struct ts_device *d);
 enum status ts_stage(struct ts *t, struct ts_series *s, int64_t time, struct ts_value v);
