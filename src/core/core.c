@@ -93,11 +93,13 @@ bool tx_after_commit(struct tx *tx, void (*fn)(struct core *c, void *arg), void 
     h->fn = fn;
     h->undo = undo;
     h->arg = arg;
-    struct tx_hook **p = &tx->op->hooks;
-    while (*p != NULL) {
-        p = &(*p)->next;
+    struct op *op = tx->op;
+    if (op->hooks == NULL) {
+        op->hooks = h;
+    } else {
+        op->hooks_last->next = h;
     }
-    *p = h;
+    op->hooks_last = h;
     return true;
 }
 
