@@ -10,18 +10,28 @@
 #include "base/clock.h"
 #include "base/json.h"
 
-#define CELL_MAX     4096
-#define COLUMNS_MAX  16
-#define RECORD_DEPTH 8
+#define CELL_MAX      4096
+#define COLUMNS_MAX   16
+#define RECORD_DEPTH  8
+#define COLUMNS_LEAST 20
+#define COLUMNS_MOST  10000
+
+// The number in $COLUMNS; 0 when it is none or absurd.
+static int columns_wanted(const char *text)
+{
+    char *end = NULL;
+    long n = text != NULL ? strtol(text, &end, 10) : 0;
+    return text == NULL || end == text || *end != '\0' || n < 0 || n > COLUMNS_MOST ? 0 : (int)n;
+}
 
 int print_terminal_width(void)
 {
     struct winsize w;
-    const char *columns = getenv("COLUMNS");
-    if (columns != NULL && atoi(columns) >= 20) {
-        return atoi(columns);
+    int columns = columns_wanted(getenv("COLUMNS"));
+    if (columns >= COLUMNS_LEAST) {
+        return columns;
     }
-    if (isatty(STDOUT_FILENO) && ioctl(STDOUT_FILENO, TIOCGWINSZ, &w) == 0 && w.ws_col >= 20) {
+    if (isatty(STDOUT_FILENO) && ioctl(STDOUT_FILENO, TIOCGWINSZ, &w) == 0 && w.ws_col >= COLUMNS_LEAST) {
         return w.ws_col;
     }
     return isatty(STDOUT_FILENO) ? 80 : 100000;
@@ -79,8 +89,12 @@ static char *cell_text(const json_t *v)
             buf_printf(&b, "%s%s=%s", b.len > 0 ? " " : "", key, text != NULL ? text : "");
             free(text);
         }
+    } else if (json_is_real(v)) {
+        struct jw w;
+        jw_init(&w, &b);
+        jw_double(&w, json_real_value(v)); // the shortest text that is exactly this number
     } else {
-        char *text = json_dumps(v, JSON_ENCODE_ANY | JSON_COMPACT | JSON_REAL_PRECISION(12));
+        char *text = json_dumps(v, JSON_ENCODE_ANY | JSON_COMPACT);
         buf_str(&b, text != NULL ? text : "?");
         free(text);
     }

@@ -6,12 +6,14 @@
 #include <unistd.h>
 
 #include "base/log.h"
+#include "base/reader.h"
 #include "store/ts_priv.h"
 
 #define SQL_TS_PART_DEFINE
 #include "store/sql/ts_part.sql.h"
 
 #define PART_APPLICATION_ID 0x4d535450 // "MSTP"
+#define PART_DAY_MAX        2932897    // 10000-01-01
 #define PART_CHECKPOINT     512        // pages: 2 MiB copied at once
 
 const struct db_kind ts_part_kind = {
@@ -56,33 +58,35 @@ bool ts_part_name(const char *dir, int32_t day, const char *suffix, char *dst, s
     return n > 0 && (size_t)n < size;
 }
 
-// A number of exactly n digits.
-static bool digits(struct reader *r, unsigned n, unsigned *ret)
+// Exactly n digits; a failed reader when there are fewer.
+static unsigned rd_digits(struct reader *r, unsigned n)
 {
-    unsigned v = 0;
+    unsigned value = 0;
     for (unsigned i = 0; i < n; i++) {
         uint8_t c = rd_u8(r);
         if (c < '0' || c > '9') {
-            return false;
+            r->failed = true;
+            return 0;
         }
-        v = v * 10 + (unsigned)(c - '0');
+        value = value * 10 + (unsigned)(c - '0');
     }
-    *ret = v;
-    return true;
+    return value;
 }
 
 bool ts_part_parse(const char *name, int32_t *ret_day)
 {
     struct reader r = reader_make(slice_str(name));
-    unsigned y = 0;
-    unsigned m = 0;
-    unsigned d = 0;
-    if (!digits(&r, 4, &y) || rd_u8(&r) != '-' || !digits(&r, 2, &m) || rd_u8(&r) != '-' || !digits(&r, 2, &d) ||
-        !slice_eq_str(rd_rest(&r), ".db") || y < 1970 || m < 1 || m > 12 || d < 1 || d > 31) {
+    unsigned y = rd_digits(&r, 4);
+    bool dashes = rd_u8(&r) == '-';
+    unsigned m = rd_digits(&r, 2);
+    dashes = rd_u8(&r) == '-' && dashes;
+    unsigned d = rd_digits(&r, 2);
+    bool suffix = slice_eq_str(rd_bytes(&r, 3), ".db");
+    if (!reader_done(&r) || !dashes || !suffix || y < 1970 || m < 1 || m > 12 || d < 1 || d > 31) {
         return false;
     }
     *ret_day = date_to_day((int)y, m, d);
-    return true;
+    return *ret_day >= 0 && *ret_day < PART_DAY_MAX;
 }
 
 // --- Which there are ------------------------------------------------------------------------------------------------
