@@ -611,22 +611,25 @@ static enum status cover_day_get(struct ts_cover *c, int32_t day, struct err *er
     return cover_load(c, &c->days[c->last], err);
 }
 
-enum status ts_cover_has(struct ts_cover *c, int32_t day, uint32_t series, uint64_t seq, bool *ret, struct err *err)
+enum status ts_cover_newest(struct ts_cover *c, int32_t day, uint64_t *ret_seq, struct err *err)
 {
-    *ret = false;
     if (c->len == 0 || c->days[c->last].day != day) {
         enum status st = cover_day_get(c, day, err);
         if (st != ST_OK) {
             return st;
         }
     }
-    const struct cover_day *d = &c->days[c->last];
-    if (seq > d->seq_max) {
-        return ST_OK;
-    }
-    for (size_t i = 0; i < d->len && !*ret; i++) {
-        const struct cover_range *r = &d->ranges[i];
-        *ret = series >= r->since && series <= r->upto && seq <= r->seq;
-    }
+    *ret_seq = c->days[c->last].seq_max;
     return ST_OK;
+}
+
+bool ts_cover_has(struct ts_cover *c, int32_t day, uint32_t series, uint64_t seq)
+{
+    const struct cover_day *d = &c->days[c->last];
+    bool has = false;
+    for (size_t i = 0; d->day == day && i < d->len && !has; i++) {
+        const struct cover_range *r = &d->ranges[i];
+        has = series >= r->since && series <= r->upto && seq <= r->seq;
+    }
+    return has;
 }
