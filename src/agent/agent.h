@@ -41,13 +41,15 @@ struct agent {
     bool asked;         // for a certificate, on this connection
     bool report_due;    // facts and settings must be reported
     bool report_flying; // and are on their way
+    bool twin_due;      // the whole twin must be asked for: what was taken back while we were away is in no delta
     bool rewind;        // a message was refused for the time being: send again from the first one
     bool sampled;
     unsigned trimmed;      // memory given back on this connection: 1 before the handshake, 2 after it
     unsigned try_refusals; // of a renewed certificate
     unsigned flying;       // telemetry messages in the client's window
     unsigned enroll_failures;
-    uint32_t settings_crc; // of settings.json
+    uint32_t settings_crc;                // of settings.json
+    uint32_t reported_crc, reporting_crc; // of the report the server has, and of the one on its way
     int64_t next_sample_ms, next_renew_ms, forward_after_ms, dial_after_ms, asked_ms, dirty_ms, online_ms;
     uint8_t scratch[AGENT_SCRATCH];
 };

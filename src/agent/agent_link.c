@@ -178,6 +178,7 @@ static void went_online(struct agent *a)
     a->online = true;
     a->online_ms = agent_now_ms();
     a->asked = false;
+    a->twin_due = a->enroll.state != ENROLL_KEYED;
     log_info("link", "connected", LOGS("device", a->enroll.device), LOGS("server", a->options->host));
     if (a->enroll.state == ENROLL_TRYING) {
         struct err err = {.code = ST_OK};

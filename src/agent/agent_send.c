@@ -155,7 +155,9 @@ void agent_acked(void *agent, const struct muster_ack *ack)
         return;
     }
     a->report_flying = false;
-    if (!ack->stored) {
+    if (ack->stored) {
+        a->reported_crc = a->reporting_crc;
+    } else {
         log_warn("link", "the server refused the report", LOGU("reason", ack->reason));
         a->report_due = a->report_due || !refused_for_good(ack->reason);
         a->forward_after_ms = agent_now_ms() + PAUSE_MIN_MS + agent_jitter(PAUSE_MAX_MS);
@@ -164,15 +166,10 @@ void agent_acked(void *agent, const struct muster_ack *ack)
 
 // ---- Twin -----------------------------------------------------------------------------------------------------------
 
-void agent_report(struct agent *a, int64_t now_ms)
+static bool report_write(struct agent *a, struct buf *out)
 {
-    if (!a->report_due || a->report_flying || !a->online || a->redial || a->enroll.state == ENROLL_KEYED ||
-        now_ms < a->forward_after_ms) {
-        return;
-    }
-    struct buf out = buf_fixed(a->scratch, sizeof(a->scratch));
     struct jw w;
-    jw_init(&w, &out);
+    jw_init(&w, out);
     jw_object(&w);
     jw_key(&w, "agent");
     jw_object(&w);
@@ -182,8 +179,30 @@ void agent_report(struct agent *a, int64_t now_ms)
     jw_object_end(&w);
     facts_write(a->root, &w);
     jw_object_end(&w);
-    enum muster_status s =
-        out.failed ? MUSTER_E_TOO_LARGE : muster_report(a->client, (const char *)out.p, out.len, COOKIE_REPORT);
+    return !out->failed;
+}
+
+void agent_report(struct agent *a, int64_t now_ms)
+{
+    if (!a->online || a->redial || a->enroll.state == ENROLL_KEYED || now_ms < a->forward_after_ms) {
+        return;
+    }
+    if (a->twin_due && muster_twin_get(a->client) == MUSTER_OK) {
+        a->twin_due = false;
+    }
+    if (!a->report_due || a->report_flying) {
+        return;
+    }
+    struct buf out = buf_fixed(a->scratch, sizeof(a->scratch));
+    enum muster_status s = MUSTER_E_TOO_LARGE;
+    if (report_write(a, &out)) {
+        a->reporting_crc = crc32c(0, buf_view(&out));
+        if (a->reporting_crc == a->reported_crc) {
+            a->report_due = false; // the server knows all this
+            return;
+        }
+        s = muster_report(a->client, (const char *)out.p, out.len, COOKIE_REPORT);
+    }
     if (s == MUSTER_E_FULL) {
         return;
     }
@@ -222,6 +241,7 @@ void agent_desired(void *agent, const struct muster_desired *desired)
 {
     struct agent *a = agent;
     int64_t interval_s = a->settings.interval_s;
+    bool from_twin = desired->reported.p != NULL; // the answer to a question of ours
     settings_apply(&a->settings, &a->defaults, desired->desired);
     log_set_level(a->settings.log_level);
     struct muster_text own = {NULL, 0};
@@ -231,8 +251,8 @@ void agent_desired(void *agent, const struct muster_desired *desired)
         int64_t next = agent_now_ms() + a->settings.interval_s * 1000;
         a->next_sample_ms = next < a->next_sample_ms ? next : a->next_sample_ms;
     }
-    log_info("agent", "settings taken", LOGI("version", desired->version), LOGI("interval_s", a->settings.interval_s),
-             LOGU("errors", a->settings.errors_len));
+    LOG_AT(from_twin ? LOG_DEBUG : LOG_INFO, "agent", "settings taken", LOGI("version", desired->version),
+           LOGI("interval_s", a->settings.interval_s), LOGU("errors", a->settings.errors_len));
     a->report_due = true;
 }
 

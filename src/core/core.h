@@ -79,6 +79,7 @@ void core_set_slot(struct core *c, enum core_slot s, void *p);
 // Repeated work on the core thread inside a transaction (expiry, retention).
 void core_every(struct core *c, uint32_t ms, enum status (*fn)(struct tx *tx, struct err *err));
 
+// What the core owns, valid until core_free: the ring of events (listen to it), the loop of the core thread (timers, posts).
 struct events *core_events(struct core *c);
 struct loop *core_loop(struct core *c);
 

@@ -21,6 +21,7 @@ static void client_drop(struct muster *m)
     buf_clear(&m->rx);
     buf_clear(&m->tx);
     m->tx_off = 0;
+    m->blocked = false;
     m->ping_ms = -1;
     window_rewind(&m->window);
 }

@@ -31,6 +31,7 @@ struct muster {
     bool stop_wanted;
     bool ever_connected; // this run: later connections resume the session
     bool more;           // input may be waiting: step again at once
+    bool blocked;        // packets in rx wait for room in tx
     uint8_t reason;      // of the failure that is being handled
     char text[160];
     int64_t deadline_ms; // OPENING..SUBSCRIBING: all answered; CLOSING: written; WAITING: next attempt

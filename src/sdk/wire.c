@@ -186,6 +186,7 @@ void wire_flush(struct muster *m)
         }
         m->tx_off += (size_t)n;
         m->last_tx_ms = client_now(m);
+        m->more = m->more || m->blocked;
     }
     buf_clear(&m->tx);
     m->tx_off = 0;
@@ -317,7 +318,7 @@ static void wire_parse(struct muster *m)
     size_t off = 0;
     while (m->state == MUSTER_CONNECTING || m->state == MUSTER_SUBSCRIBING || m->state == MUSTER_ONLINE) {
         if (m->tx.cap - m->tx.len + m->tx_off < TX_RESERVE) {
-            m->more = off < m->rx.len;
+            m->blocked = off < m->rx.len; // wire_flush says when to go on
             break;
         }
         struct mqtt_packet p;
@@ -340,31 +341,38 @@ static void wire_parse(struct muster *m)
     }
 }
 
+// One read into rx. False: there is nothing more now, or the connection is gone.
+static bool wire_fill(struct muster *m)
+{
+    size_t room = m->rx.cap - m->rx.len;
+    if (room == 0) {
+        return false; // full of packets whose answers have no room yet
+    }
+    ptrdiff_t n = m->config.transport.read(m->config.transport.arg, m->rx.p + m->rx.len, room);
+    if (n < 0 || (size_t)n > room) {
+        wire_lost(m, n);
+        return false;
+    }
+    if (n > 0) {
+        m->last_rx_ms = client_now(m);
+        buf_commit(&m->rx, (size_t)n);
+    }
+    return n > 0;
+}
+
 void wire_read(struct muster *m)
 {
+    enum muster_state before = m->state;
     for (unsigned i = 0; i < READS_MAX; i++) {
-        size_t room = m->rx.cap - m->rx.len;
-        if (room > 0) {
-            ptrdiff_t n = m->config.transport.read(m->config.transport.arg, m->rx.p + m->rx.len, room);
-            if (n < 0 || (size_t)n > room) {
-                wire_lost(m, n);
-                return;
-            }
-            if (n > 0) {
-                m->last_rx_ms = client_now(m);
-                buf_commit(&m->rx, (size_t)n);
-            } else if (m->rx.len == 0) {
-                return;
-            }
-            if (n == 0) {
-                i = READS_MAX; // nothing more to come now: look at what is there
-            }
-        }
-        enum muster_state before = m->state;
-        wire_parse(m);
+        bool got = wire_fill(m);
         if (m->state != before) {
             return;
         }
+        m->blocked = false;
+        wire_parse(m); // also what was left when answers had no room
+        if (m->state != before || !got) {
+            return;
+        }
     }
-    m->more = m->more || m->rx.len > 0;
+    m->more = true;
 }

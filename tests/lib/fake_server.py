@@ -40,6 +40,7 @@ class FakeServer:
         self.refuse = []               # reason codes for the next telemetry messages, first come first served
         self.drop_after = None         # cut the connection instead of acknowledging the n-th telemetry message from now
         self.refuse_enrol = None       # ("code", "detail")
+        self.answer_twin = True        # to $muster/twin/get
         self.silent = False            # accept, but never answer CONNECT
         self.lock = threading.RLock()
         self.conns = set()
@@ -263,6 +264,10 @@ class Conn:
             self.server.reports.append((self.device, json.loads(payload)))
         elif topic.startswith("$muster/command/"):
             self.server.replies.append((topic, json.loads(payload)))
+        elif topic == "$muster/twin/get" and self.server.answer_twin:
+            s = self.server
+            self.publish("$muster/twin/get/reply",
+                         json.dumps({"version": s.desired_version, "desired": s.desired, "delta": {}, "reported": {}}))
         if reason is not None:
             self.send(packet(0x40, pid + (bytes([reason]) if reason else b"")))
         if topic.startswith("$muster/provision/"):

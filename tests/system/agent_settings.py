@@ -40,11 +40,23 @@ def main():
             a.stop()
 
             # The server says nothing about settings now: those of before hold.
-            server.desired = {}
+            server.desired, server.answer_twin = {}, False
             a.start()
             n = len(server.points)
             wait_for("a sample after the restart", lambda: len(server.points) > n)
             assert set(server.points[-1][2]) == {"load.1", "load.5", "load.15", "uptime"}, server.points[-1]
+            # They were taken back while the agent was away: it asks, and is back at the defaults.
+            server.answer_twin = True
+            server.drop_all()
+            wait_for("defaults are reported", lambda: server.reports[-1][1]["agent"]["metrics"] == ["*"])
+            # A connection later there is nothing new to report.
+            n = len(server.reports)
+            server.drop_all()
+            c = len(server.connects)
+            wait_for("connected again", lambda: len(server.connects) > c)
+            server.command("d", "sample", {}, "4")
+            wait_for("the answer", lambda: any(t.endswith("/4/reply") for t, _ in server.replies) or server.command("d", "sample", {}, "4"), every=0.5)
+            assert len(server.reports) == n, server.reports[n:]
             a.stop()
     finally:
         shutil.rmtree(base, ignore_errors=True)

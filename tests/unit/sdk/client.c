@@ -488,6 +488,61 @@ static void slow_transport_loses_nothing(void **state)
     free(w);
 }
 
+// Half a packet is no reason to be called again at once; answers that have no room hold the input back until they have.
+static void waits_without_spinning(void **state)
+{
+    (void)state;
+    struct world *w = world_new(5, MUSTER_DEVICE);
+    go_online(w);
+    static const uint8_t half[] = {0x30, 0x10, 0x00};
+    buf_put(&w->broker.out, half, sizeof(half));
+    muster_step(w->m);
+    assert_true(muster_step(w->m) > 1000);
+    free(w);
+
+    w = world_new(5, MUSTER_DEVICE);
+    go_online(w);
+    w->broker.write_room = 0;
+    unsigned sent = 0;
+    for (uint16_t id = 1; id <= 300; id++) {
+        struct buf before = w->broker.out;
+        struct mqtt_packet p = {.type = MQTT_PUBLISH};
+        p.u.publish = (struct mqtt_publish){.qos = 1,
+                                            .packet_id = id,
+                                            .topic = slice_str("$muster/twin/desired"),
+                                            .payload = slice_str("{\"desired\":{}}")};
+        if (!mqtt_encode(&w->broker.out, MQTT_V5, &p)) {
+            w->broker.out = before;
+            muster_step(w->m);
+            id--;
+            if (w->seen.desired == sent) {
+                break; // the client takes no more
+            }
+            sent = w->seen.desired;
+        }
+    }
+    uint32_t wait_ms = 0;
+    for (int i = 0; i < 20; i++) {
+        wait_ms = muster_step(w->m);
+    }
+    unsigned taken = w->seen.desired;
+    assert_true(taken > 50 && wait_ms > 1000 && muster_wants_write(w->m));
+    w->broker.write_room = SIZE_MAX;
+    assert_int_equal(muster_step(w->m), 0);
+    for (int i = 0; i < 20; i++) {
+        muster_step(w->m);
+    }
+    assert_true(w->seen.desired > taken);
+    unsigned acks = 0;
+    struct mqtt_packet p;
+    while (fb_recv(&w->broker, &p)) {
+        assert_int_equal(p.type, MQTT_PUBACK);
+        assert_int_equal(p.u.ack.packet_id, ++acks);
+    }
+    assert_int_equal(acks, w->seen.desired);
+    free(w);
+}
+
 static void refuses_what_is_not_json(void **state)
 {
     (void)state;
@@ -670,6 +725,7 @@ int main(void)
         cmocka_unit_test(sends_again_in_order_with_dup),
         cmocka_unit_test(respects_limits_of_both_sides),
         cmocka_unit_test(slow_transport_loses_nothing),
+        cmocka_unit_test(waits_without_spinning),
         cmocka_unit_test(refuses_what_is_not_json),
         cmocka_unit_test(takes_desired_and_commands),
         cmocka_unit_test(provisions),
