@@ -1,5 +1,5 @@
 // Descriptions of devices from anywhere (API, import lines, enrolment): any bytes through parsing and checking. What passes is
-// within every limit, can be written, and what was written passes again and is the same document.
+// within every limit, can be written, and what was written passes again and is written the same.
 #include <stdlib.h>
 
 #include "domain/doc/doc.h"
@@ -46,7 +46,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     struct buf out = buf_heap((size_t)16 << 20);
     must(doc_text(v, &out));
     json_t *back = parse(buf_view(&out), &st);
-    must(st == ST_OK && json_equal(v, back));
+    struct buf again = buf_heap((size_t)16 << 20);
+    must(st == ST_OK && doc_text(back, &again) && slice_eq(buf_view(&out), buf_view(&again)));
     st = device_check(v, &err);
     must(st == ST_OK || err.text[0] != '\0');
     must(device_check(back, NULL) == st);
@@ -64,6 +65,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     }
     json_decref(back);
     json_decref(v);
+    buf_release(&again);
     buf_release(&out);
     return 0;
 }
