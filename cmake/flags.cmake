@@ -6,7 +6,8 @@ if(CMAKE_C_COMPILER_ID STREQUAL "Clang" AND CMAKE_C_COMPILER_VERSION VERSION_LES
   add_compile_options(-enable-trivial-auto-var-init-zero-knowing-it-will-be-removed-from-clang)
 endif()
 add_compile_definitions(_GNU_SOURCE)
-add_link_options(-Wl,-z,relro,-z,now,-z,noexecstack -Wl,--as-needed -pie)
+# ibt and shstk are forced: the start files of the distribution are not marked, though our code is built for both.
+add_link_options(-Wl,-z,relro,-z,now,-z,noexecstack,-z,ibt,-z,shstk -Wl,--as-needed -pie)
 if(CMAKE_BUILD_TYPE STREQUAL "Release" OR CMAKE_BUILD_TYPE STREQUAL "RelWithDebInfo")
   add_compile_options(-D_FORTIFY_SOURCE=2 -ffunction-sections -fdata-sections)
   add_link_options(-Wl,--gc-sections)

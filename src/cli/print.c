@@ -10,18 +10,28 @@
 #include "base/clock.h"
 #include "base/json.h"
 
-#define CELL_MAX     4096
-#define COLUMNS_MAX  16
-#define RECORD_DEPTH 8
+#define CELL_MAX      4096
+#define COLUMNS_MAX   16
+#define RECORD_DEPTH  8
+#define COLUMNS_LEAST 20
+#define COLUMNS_MOST  10000
+
+// The number in $COLUMNS; 0 when it is none or absurd.
+static int columns_wanted(const char *text)
+{
+    char *end = NULL;
+    long n = text != NULL ? strtol(text, &end, 10) : 0;
+    return text == NULL || end == text || *end != '\0' || n < 0 || n > COLUMNS_MOST ? 0 : (int)n;
+}
 
 int print_terminal_width(void)
 {
     struct winsize w;
-    const char *columns = getenv("COLUMNS");
-    if (columns != NULL && atoi(columns) >= 20) {
-        return atoi(columns);
+    int columns = columns_wanted(getenv("COLUMNS"));
+    if (columns >= COLUMNS_LEAST) {
+        return columns;
     }
-    if (isatty(STDOUT_FILENO) && ioctl(STDOUT_FILENO, TIOCGWINSZ, &w) == 0 && w.ws_col >= 20) {
+    if (isatty(STDOUT_FILENO) && ioctl(STDOUT_FILENO, TIOCGWINSZ, &w) == 0 && w.ws_col >= COLUMNS_LEAST) {
         return w.ws_col;
     }
     return isatty(STDOUT_FILENO) ? 80 : 100000;

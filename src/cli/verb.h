@@ -33,14 +33,16 @@ void verb_help(const struct cli_verb *v);
 
 struct hand_verb {
     const char *words;
-    const char *usage;   // behind the words
+    const char *usage; // behind the words
     const char *summary;
-    const char *help;    // options and prose; NULL: none
+    const char *help; // options and prose; NULL: none
     int (*run)(struct cli *cli, int argc, char **argv);
 };
 extern const struct hand_verb hand_verbs[];
 extern const size_t hand_verbs_len;
 
+// The hand-written verbs: the arguments behind the verb's words, as typed. They tell what is wrong themselves and return
+// the exit code (above). Main thread; they block until done, watchers until Ctrl-C.
 int verb_import(struct cli *cli, int argc, char **argv);
 int verb_twin_watch(struct cli *cli, int argc, char **argv);
 int verb_telemetry_watch(struct cli *cli, int argc, char **argv);

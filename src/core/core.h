@@ -33,7 +33,8 @@ struct op {
     enum status status;          // valid in done
     struct err err;              // valid in done when status != ST_OK
     const char *name;            // static, for metrics and logs: "twin.report"
-    struct tx_hook *hooks;       // private to core, as the next two
+    struct tx_hook *hooks;       // private to core, as the next three
+    struct tx_hook *hooks_last;  // meaningless while hooks is NULL
     struct core *core;
     bool staged; // it put something into the telemetry store
 };
@@ -77,6 +78,7 @@ void core_set_slot(struct core *c, enum core_slot s, void *p);
 // Repeated work on the core thread inside a transaction (expiry, retention).
 void core_every(struct core *c, uint32_t ms, enum status (*fn)(struct tx *tx, struct err *err));
 
+// What the core owns, valid until core_free: the ring of events (listen to it), the loop of the core thread (timers, posts).
 struct events *core_events(struct core *c);
 struct loop *core_loop(struct core *c);
 

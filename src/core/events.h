@@ -28,6 +28,7 @@ enum event_type {
 #undef X
         EV__COUNT
 };
+// Names on the wire and back. An unknown value reads "unknown"; an unknown name gives false. Any thread.
 const char *event_type_text(enum event_type t);
 bool event_type_parse(struct slice text, enum event_type *ret);
 
@@ -48,6 +49,8 @@ struct event *event_ref(struct event *e);
 void event_unref(struct event *e);
 
 struct events;
+// A ring that keeps at most so many events and bytes for those who resume. NULL: no memory. Free it when nobody listens
+// any more; NULL is allowed.
 struct events *events_new(size_t ring_events, size_t ring_bytes);
 void events_free(struct events *e);
 void events_publish(struct events *e, struct event *ev); // core thread; takes the reference

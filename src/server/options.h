@@ -10,8 +10,8 @@
 size_t server_modules(struct conf_module out[SERVER_MODULES_MAX]);
 
 struct options {
-    const char *config_file;       // borrowed from argv
-    const char *overrides[64];     // "key=value", NULL-terminated, owned
+    const char *config_file;   // borrowed from argv
+    const char *overrides[64]; // "key=value", NULL-terminated, owned
     size_t overrides_len;
     bool check_only, help, reference;
 };

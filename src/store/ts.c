@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/stat.h>
+#include <sys/statvfs.h>
 #include <unistd.h>
 
 #include "base/clock.h"
@@ -20,7 +21,7 @@
 #define TS_HEAD_BYTES     (1ULL << 30)
 #define TS_FULL_RETRY_US  50000
 #define TS_TEXT_MAX       (32U << 20)
-#define TS_AHEAD          12 // points whose series is fetched before it is needed
+#define TS_AHEAD          24 // points whose series is fetched before it is needed
 
 // --- Paths and the reserve ------------------------------------------------------------------------------------------
 
@@ -64,11 +65,26 @@ static bool reserve_make(const struct ts *t)
 void ts_note_full(struct ts *t)
 {
     char path[TS_PATH_MAX];
+    if (t->full) {
+        return; // many refusals do not put off the next try
+    }
     t->full = true;
     t->full_retry_us = clock_mono_us() + TS_FULL_RETRY_US;
     if (ts_path(t, path, "reserve")) {
         (void)unlink(path);
     }
+}
+
+bool ts_full(const struct ts *t)
+{
+    return t->full;
+}
+
+// Space for the reserve alone would be gone with the next write: then "full" and "not full" would take turns.
+static bool space_for_twice_the_reserve(const struct ts *t)
+{
+    struct statvfs v;
+    return statvfs(t->dir, &v) != 0 || (uint64_t)v.f_bavail * v.f_frsize >= 2 * TS_RESERVE_BYTES;
 }
 
 bool ts_reserve_take_back(struct ts *t)
@@ -80,8 +96,7 @@ bool ts_reserve_take_back(struct ts *t)
     if (now < t->full_retry_us) {
         return false;
     }
-    t->full_retry_us = now + TS_FULL_RETRY_US;
-    t->full = !reserve_make(t);
+    t->full = !(space_for_twice_the_reserve(t) && reserve_make(t));
     return !t->full;
 }
 
@@ -216,7 +231,7 @@ static bool staged_room(struct ts *t)
     return true;
 }
 
-enum status ts_stage(struct ts *t, struct ts_series *s, int64_t time, struct ts_value v)
+enum status ts_stage(struct ts *t, struct ts_series *s, int64_t time, struct ts_value v, bool chain)
 {
     if (!staged_room(t)) {
         return ST_NOMEM;
@@ -225,7 +240,7 @@ enum status ts_stage(struct ts *t, struct ts_series *s, int64_t time, struct ts_
         double f;
         uint64_t u;
     } bits = {.u = 0};
-    struct ts_staged p = {.s = s, .t = time, .prev = s->staged, .type = (uint8_t)v.type};
+    struct ts_staged p = {.s = s, .t = time, .type = (uint8_t)v.type};
     switch (v.type) {
     case TS_DOUBLE:
         bits.f = v.f;
@@ -246,12 +261,15 @@ enum status ts_stage(struct ts *t, struct ts_series *s, int64_t time, struct ts_
         break;
     }
     p.v = bits.u;
+    if (chain) {
+        p.prev = s->staged;
+        s->staged = (uint32_t)t->staged_len + 1;
+    }
     t->staged[t->staged_len++] = p;
-    s->staged = (uint32_t)t->staged_len;
     return ST_OK;
 }
 
-struct ts_value ts_staged_value(const struct ts *t, const struct ts_staged *p)
+static inline struct ts_value staged_value(const struct ts *t, const struct ts_staged *p)
 {
     struct ts_value v = {.type = (enum ts_type)p->type};
     union {
@@ -294,7 +312,7 @@ static enum status is_duplicate(struct ts *t, const struct ts_series *s, int64_t
     *ret = false;
     for (uint32_t i = s->staged; i != 0; i = t->staged[i - 1].prev) {
         if (t->staged[i - 1].t == time) {
-            *ret = ts_value_eq(ts_staged_value(t, &t->staged[i - 1]), v);
+            *ret = ts_value_eq(staged_value(t, &t->staged[i - 1]), v);
             return ST_OK;
         }
     }
@@ -365,7 +383,7 @@ enum status ts_put(struct ts *t, struct ts_device *d, int64_t ts_us, struct slic
     if (st != ST_OK) {
         return st;
     }
-    st = ts_stage(t, s, ts_us, v);
+    st = ts_stage(t, s, ts_us, v, true);
     if (st == ST_OK) {
         t->staged[t->staged_len - 1].created = created;
     } else if (created) {
@@ -452,20 +470,29 @@ static bool tally_apply(struct ts *t, const struct ts_tally *c)
     return true;
 }
 
-// Into the heads, after the commit. Each point touches memory far from the one before: the coming ones are fetched ahead.
+// Each point touches memory far from the one before: the coming ones are fetched ahead, one step of the way at a time.
+static inline void settle_fetch(const struct ts_staged *p)
+{
+    __builtin_prefetch(p[TS_AHEAD].s, 1);
+    const struct ts_chunk *next = p[TS_AHEAD * 2 / 3].s->open;
+    __builtin_prefetch(next, 1);
+    const struct ts_chunk *soon = p[TS_AHEAD / 3].s->open;
+    if (soon != NULL) {
+        __builtin_prefetch(soon->bytes, 1); // the rest of its head is on this line
+        __builtin_prefetch(soon->bytes + soon->len, 1);
+    }
+}
+
+// Into the heads, after the commit.
 enum status ts_settle(struct ts *t)
 {
     while (t->applied < t->staged_len) {
         struct ts_staged *p = &t->staged[t->applied];
         if (t->applied + TS_AHEAD < t->staged_len) {
-            __builtin_prefetch(p[TS_AHEAD].s);
-            __builtin_prefetch(p[TS_AHEAD / 2].s->open);
-            const struct ts_chunk *soon = p[TS_AHEAD / 4].s->open;
-            if (soon != NULL) {
-                __builtin_prefetch(soon->bytes + soon->len);
-            }
+            settle_fetch(p);
         }
-        enum status st = ts_series_apply(t, p->s, p->t, ts_staged_value(t, p), p->covered);
+        const struct ts_value v = staged_value(t, p);
+        enum status st = ts_series_apply(t, p->s, p->t, &v, p->covered);
         if (st != ST_OK) {
             return st;
         }

@@ -61,10 +61,15 @@ void ts_counters(struct ts *t, uint64_t device,
                  uint64_t out[TS_COUNTERS]); // committed values; zeros when unknown
 void ts_tenant_counters(const struct ts *t, uint32_t tenant, uint64_t out[TS_COUNTERS]);
 
+// Is anything waiting for ts_commit?
 bool ts_staged(const struct ts *t);
 enum status ts_commit(struct ts *t,
                       struct err *err); // sync; ST_FULL: nothing of this batch is stored, stage again later
 void ts_abandon(struct ts *t);
+// The disk is full, as this store or another on the same disk has found: the reserve is given up, so that deleting can work,
+// and telemetry is refused until it could be made again with as much space left beside it (tried every 50 ms by ts_step).
+void ts_note_full(struct ts *t);
+bool ts_full(const struct ts *t);
 // Per-message undo inside a batch: everything staged after ts_mark is forgotten by ts_undo.
 struct ts_mark {
     size_t a, b, c;
@@ -87,6 +92,7 @@ enum status ts_device_erase(struct ts *t, uint64_t device, struct err *err);
 struct ts_stats {
     uint64_t points, messages_bytes, commits, series, head_bytes, log_bytes, chunk_bytes, corrupt, flushes;
 };
+// Figures since ts_open (points, commits, flushes, corrupt records) and of this moment (the others). Owner thread.
 void ts_stats(const struct ts *t, struct ts_stats *out);
 
 // Last values: for each metric of the device the newest point by time. Owner thread. Returns the number of metrics.

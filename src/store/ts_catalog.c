@@ -243,7 +243,7 @@ static enum status decode_series(struct ts *t, struct ts_device *d, struct reade
     int64_t time = rd_svarint(r);
     struct ts_value v;
     st = decode_value(r, type, &v);
-    if (st == ST_OK && ((s->flags & TS_S_LAST) == 0 || time > s->last_t) && !ts_series_set_last(s, time, v)) {
+    if (st == ST_OK && ((s->flags & TS_S_LAST) == 0 || time > s->last_t) && !ts_series_set_last(s, time, &v)) {
         st = ST_NOMEM;
     }
     return st;
@@ -431,7 +431,7 @@ enum status ts_catalog_write(struct ts *t, struct ts_device *const *list, size_t
         list[i]->seq = t->seq;
         list[i]->dirty = false;
         for (uint32_t k = 0; k < list[i]->len; k++) {
-            list[i]->series[k]->flags &= (uint8_t)~TS_S_NEW;
+            list[i]->series[k]->flags &= (uint8_t) ~(TS_S_NEW | TS_S_DIRTY);
         }
     }
     (void)db_checkpoint(t->catalog, CATALOG_CHECKPOINT);

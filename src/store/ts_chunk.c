@@ -13,9 +13,27 @@
 #define TOKEN_DOD_MORE 63
 #define TOKEN_SHORT    128 // differences below it need no second byte
 #define TOKEN_MAX      (1 + 10 + 10)
+#define CHUNK_ODD      8
+_Static_assert(sizeof(struct ts_chunk) % 16 == 0 && TS_CHUNK_FIRST_BYTES % 16 == CHUNK_ODD, "blocks fit the allocator");
 
 static const int64_t ts_unit_us[3] = {1, 1000, 1000000};
 static const double ts_pow10[TS_CHUNK_SCALE_MAX + 1] = {1, 1e1, 1e2, 1e3, 1e4, 1e5, 1e6, 1e7, 1e8, 1e9};
+
+// A distance in units. False: it is not a whole number of them. Constant divisors become multiplications.
+static inline bool in_units(int64_t us, uint8_t unit, int64_t *ret_n)
+{
+    switch (unit) {
+    case 0:
+        *ret_n = us;
+        return true;
+    case 1:
+        *ret_n = us / 1000;
+        return *ret_n * 1000 == us;
+    default:
+        *ret_n = us / 1000000;
+        return *ret_n * 1000000 == us;
+    }
+}
 
 static inline uint64_t zigzag(int64_t v)
 {
@@ -126,12 +144,12 @@ static uint8_t unit_for(int64_t us, uint8_t unit_max)
     return unit;
 }
 
-static struct ts_codec codec_for(int64_t t, struct ts_value v)
+static struct ts_codec codec_for(int64_t t, const struct ts_value *v)
 {
     struct ts_codec c = {.kind = TS_KIND_INT};
-    switch (v.type) {
+    switch (v->type) {
     case TS_DOUBLE:
-        c = codec_for_double(v.f, 0);
+        c = codec_for_double(v->f, 0);
         break;
     case TS_INT:
         break;
@@ -147,36 +165,41 @@ static struct ts_codec codec_for(int64_t t, struct ts_value v)
 }
 
 // A value as the number a codec works with. False: this codec cannot hold it.
-static inline bool codec_number(struct ts_codec c, struct ts_value v, uint64_t *ret)
+static inline bool codec_number(struct ts_codec c, const struct ts_value *v, uint64_t *ret)
 {
-    double f = v.f;
-    if (v.type == TS_INT && (c.kind == TS_KIND_DEC || c.kind == TS_KIND_XOR)) {
-        if (v.i > TS_CHUNK_EXACT_INT || v.i < -TS_CHUNK_EXACT_INT) {
+    double f = v->f;
+    if (v->type == TS_INT && (c.kind == TS_KIND_DEC || c.kind == TS_KIND_XOR)) {
+        if (v->i > TS_CHUNK_EXACT_INT || v->i < -TS_CHUNK_EXACT_INT) {
             return false;
         }
-        f = (double)v.i;
+        f = (double)v->i;
     }
     int64_t m = 0;
     switch (c.kind) {
     case TS_KIND_INT:
-        *ret = (uint64_t)v.i;
-        return v.type == TS_INT;
+        *ret = (uint64_t)v->i;
+        return v->type == TS_INT;
     case TS_KIND_DEC:
-        if (v.type > TS_INT || !scaled(f, c.scale, &m)) {
+        if (v->type > TS_INT || !scaled(f, c.scale, &m)) {
             return false;
         }
         *ret = (uint64_t)m;
         return true;
     case TS_KIND_XOR:
         *ret = double_bits(f);
-        return v.type <= TS_INT;
+        return v->type <= TS_INT;
     case TS_KIND_BOOL:
-        *ret = v.type == TS_BOOL && v.b ? 1 : 0;
-        return v.type == TS_BOOL;
+        *ret = v->type == TS_BOOL && v->b ? 1 : 0;
+        return v->type == TS_BOOL;
     default:
         *ret = 0;
-        return v.type == TS_STRING;
+        return v->type == TS_STRING;
     }
+}
+
+static inline struct slice value_text(const struct ts_value *v)
+{
+    return v->type == TS_STRING ? v->s : slice_make(NULL, 0);
 }
 
 // --- Writing --------------------------------------------------------------------------------------------------------
@@ -288,7 +311,8 @@ static bool put_regular(struct ts_chunk *c, uint64_t number, struct slice str)
 
 static void put_point(struct ts_chunk *c, int64_t t, uint64_t number, struct slice str)
 {
-    int64_t step = (t - c->t1) / ts_unit_us[c->codec.unit];
+    int64_t step = 0;
+    (void)in_units(t - c->t1, c->codec.unit, &step);
     if (step != c->step || !put_regular(c, number, str)) {
         uint64_t dod = zigzag(step - c->step);
         c->run = false;
@@ -310,8 +334,9 @@ static bool chunk_room(struct ts_chunk **chunk, size_t need)
     if (c->cap - c->len >= need) {
         return true;
     }
-    size_t cap = c->cap + c->cap / 2 > c->len + need ? c->cap + c->cap / 2 : c->len + need;
-    cap = (cap + 7) & ~(size_t)7;
+    // Doubles what the allocator hands out: a block of 16 n + 8 bytes, of which the head takes its part.
+    size_t cap = 2 * (size_t)c->cap - CHUNK_ODD > c->len + need ? 2 * (size_t)c->cap - CHUNK_ODD : c->len + need;
+    cap = ((cap + 15) & ~(size_t)15) + CHUNK_ODD;
     c = realloc(c, sizeof(*c) + cap);
     if (c == NULL) {
         return false;
@@ -345,8 +370,8 @@ static struct ts_chunk *chunk_rebuild(const struct ts_chunk *old, struct ts_code
     struct ts_value v;
     while (ts_chunk_next(&it, &t, &v)) {
         uint64_t number = 0;
-        struct slice str = v.type == TS_STRING ? v.s : slice_make(NULL, 0);
-        if (!codec_number(codec, v, &number)) {
+        struct slice str = value_text(&v);
+        if (!codec_number(codec, &v, &number)) {
             free(c);
             return NULL;
         }
@@ -370,17 +395,17 @@ static struct ts_chunk *chunk_rebuild(const struct ts_chunk *old, struct ts_code
 }
 
 // The codec the chunk needs so that this point fits; false: no codec takes both.
-static bool codec_widen(const struct ts_chunk *c, int64_t t, struct ts_value v, struct ts_codec *ret)
+static bool codec_widen(const struct ts_chunk *c, int64_t t, const struct ts_value *v, struct ts_codec *ret)
 {
     struct ts_codec codec = c->codec;
     uint64_t number = 0;
     codec.unit = unit_for(t - c->t1, codec.unit);
     if (!codec_number(codec, v, &number)) {
         bool was_number = codec.kind <= TS_KIND_XOR;
-        if (!was_number || v.type > TS_INT || (v.type == TS_INT && codec.kind != TS_KIND_DEC)) {
+        if (!was_number || v->type > TS_INT || (v->type == TS_INT && codec.kind != TS_KIND_DEC)) {
             return false;
         }
-        double f = v.type == TS_INT ? (double)v.i : v.f;
+        double f = v->type == TS_INT ? (double)v->i : v->f;
         struct ts_codec wide = codec_for_double(f, codec.scale);
         codec.kind = wide.kind;
         codec.scale = wide.scale;
@@ -399,7 +424,7 @@ static bool codec_same(struct ts_codec a, struct ts_codec b)
 
 // Encodes the chunk in a form that takes the point as well; falls back from decimals to XOR when an older value stands
 // against the finer scale.
-static enum ts_append chunk_widen(struct ts_chunk **chunk, int64_t t, struct ts_value v)
+static enum ts_append chunk_widen(struct ts_chunk **chunk, int64_t t, const struct ts_value *v)
 {
     struct ts_codec codec;
     if (!codec_widen(*chunk, t, v, &codec)) {
@@ -423,10 +448,10 @@ static enum ts_append chunk_widen(struct ts_chunk **chunk, int64_t t, struct ts_
     return TS_APPENDED;
 }
 
-enum ts_append ts_chunk_append(struct ts_chunk **chunk, int64_t t, struct ts_value v)
+enum ts_append ts_chunk_append(struct ts_chunk **chunk, int64_t t, const struct ts_value *v)
 {
     uint64_t number = 0;
-    struct slice str = v.type == TS_STRING ? v.s : slice_make(NULL, 0);
+    struct slice str = value_text(v);
     if (*chunk == NULL) {
         struct ts_codec codec = codec_for(t, v);
         (void)codec_number(codec, v, &number);
@@ -437,7 +462,8 @@ enum ts_append ts_chunk_append(struct ts_chunk **chunk, int64_t t, struct ts_val
     if (c->n >= TS_CHUNK_POINTS_MAX || c->len + TOKEN_MAX + str.len > TS_CHUNK_BYTES_MAX) {
         return TS_APPEND_SEAL;
     }
-    if ((t - c->t1) % ts_unit_us[c->codec.unit] != 0 || !codec_number(c->codec, v, &number)) {
+    int64_t step = 0;
+    if (!in_units(t - c->t1, c->codec.unit, &step) || !codec_number(c->codec, v, &number)) {
         enum ts_append a = chunk_widen(chunk, t, v);
         if (a != TS_APPENDED) {
             return a;

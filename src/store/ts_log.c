@@ -372,6 +372,7 @@ struct replay {
     uint32_t segment;
     uint64_t seq;
     struct log_prev prev;
+    size_t staged; // points of the row whose counts have been met
     uint64_t rows, points, skipped;
 };
 
@@ -398,6 +399,20 @@ static enum status read_series(struct replay *rp, struct reader *r)
     return ST_OK;
 }
 
+// Counts come in the order of the points before them, so that the device is mostly that of the next point.
+static struct ts_device *count_device(struct replay *rp, uint32_t tenant, uint64_t device)
+{
+    struct ts *t = rp->t;
+    for (; rp->staged < t->staged_len; rp->staged++) {
+        struct ts_device *d = t->staged[rp->staged].s->dev;
+        if (d->device == device) {
+            return d;
+        }
+    }
+    rp->staged = 0;
+    return ts_device_get(t, tenant, device);
+}
+
 // A count is taken unless the catalog holds it already: there it is absolute, with the commit it goes up to.
 static enum status read_counts(struct replay *rp, struct reader *r)
 {
@@ -407,7 +422,7 @@ static enum status read_counts(struct replay *rp, struct reader *r)
     if (r->failed || tenant > UINT32_MAX || n > TS_COUNTERS) {
         return ST_CORRUPT;
     }
-    struct ts_device *d = ts_device_get(rp->t, (uint32_t)tenant, device);
+    struct ts_device *d = count_device(rp, (uint32_t)tenant, device);
     enum status st = d != NULL ? ST_OK : ST_NOMEM;
     if (st == ST_OK && rp->seq <= rp->t->counted_seq && !d->loaded) {
         st = ts_catalog_load(rp->t, d);
@@ -519,7 +534,7 @@ static enum status read_point(struct replay *rp, struct reader *r, uint64_t tag)
         st = ts_cover_has(rp->cover, ts_day_of(time), (uint32_t)id, rp->seq, &have, NULL);
     }
     rp->prev = (struct log_prev){id, time};
-    st = st == ST_OK ? ts_stage(rp->t, s, time, v) : st;
+    st = st == ST_OK ? ts_stage(rp->t, s, time, v, false) : st;
     if (st == ST_OK) {
         rp->t->staged[rp->t->staged_len - 1].covered = have;
         rp->points += !have;
@@ -533,6 +548,7 @@ static enum status read_blob(struct replay *rp, struct slice blob)
     struct reader r = reader_make(blob);
     enum status st = ST_OK;
     rp->prev = (struct log_prev){0, 0};
+    rp->staged = 0;
     while (st == ST_OK && reader_left(&r) > 0) {
         uint64_t tag = rd_uvarint(&r);
         st = r.failed                   ? ST_CORRUPT

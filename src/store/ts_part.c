@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include "base/log.h"
+#include "base/reader.h"
 #include "store/ts_priv.h"
 
 #define SQL_TS_PART_DEFINE
@@ -57,17 +58,34 @@ bool ts_part_name(const char *dir, int32_t day, const char *suffix, char *dst, s
     return n > 0 && (size_t)n < size;
 }
 
+// Exactly n digits; a failed reader when there are fewer.
+static unsigned rd_digits(struct reader *r, unsigned n)
+{
+    unsigned value = 0;
+    for (unsigned i = 0; i < n; i++) {
+        uint8_t c = rd_u8(r);
+        if (c < '0' || c > '9') {
+            r->failed = true;
+            return 0;
+        }
+        value = value * 10 + (unsigned)(c - '0');
+    }
+    return value;
+}
+
 bool ts_part_parse(const char *name, int32_t *ret_day)
 {
-    int y = 0;
-    unsigned m = 0;
-    unsigned d = 0;
-    char rest[4] = "";
-    if (strlen(name) != 13 || sscanf(name, "%4d-%2u-%2u.%3s", &y, &m, &d, rest) != 4 || strcmp(rest, "db") != 0 ||
-        y < 1970 || m < 1 || m > 12 || d < 1 || d > 31) {
+    struct reader r = reader_make(slice_str(name));
+    unsigned y = rd_digits(&r, 4);
+    bool dashes = rd_u8(&r) == '-';
+    unsigned m = rd_digits(&r, 2);
+    dashes = rd_u8(&r) == '-' && dashes;
+    unsigned d = rd_digits(&r, 2);
+    bool suffix = slice_eq_str(rd_bytes(&r, 3), ".db");
+    if (!reader_done(&r) || !dashes || !suffix || y < 1970 || m < 1 || m > 12 || d < 1 || d > 31) {
         return false;
     }
-    *ret_day = date_to_day(y, m, d);
+    *ret_day = date_to_day((int)y, m, d);
     return *ret_day >= 0 && *ret_day < PART_DAY_MAX;
 }
 

@@ -74,8 +74,8 @@ struct ts_spill {
     uint32_t late_len, late_cap;
 };
 
-enum { TS_S_LAST = 1, TS_S_NEW = 2, TS_S_DEFINED = 4 };
-struct ts_series {
+enum { TS_S_LAST = 1, TS_S_NEW = 2, TS_S_DEFINED = 4, TS_S_DIRTY = 8 };
+struct ts_series { // one cache line: a commit touches thousands of them
     struct ts_device *dev;
     struct ts_metric *metric;
     struct ts_chunk *open;
@@ -89,8 +89,11 @@ struct ts_series {
     uint32_t staged;   // 1 + index of the newest staged point, 0: none
     uint32_t def_seg;  // the segment that holds its definition
     uint8_t last_type; // enum ts_type
-    uint8_t flags;     // LAST: has a last value; NEW: not in the catalog; DEFINED: in the blob being written
+    uint8_t flags; // LAST: has a last value; NEW: not in the catalog; DEFINED: in the blob being written; DIRTY: its
+                   // device is in ts.dirty
 };
+
+_Static_assert(sizeof(struct ts_series) <= 64, "a series is one cache line");
 
 struct ts_device {
     uint64_t device;
@@ -113,6 +116,12 @@ struct ts_device {
 struct ts_table {
     struct ts_series ***blocks;
     size_t len;
+};
+
+// Memory for series: slabs of aligned lines, and those given back.
+struct ts_pool {
+    void *slabs; // a list through the first line of each
+    void *spare; // a list through the lines
 };
 
 struct ts_staged {
@@ -226,6 +235,7 @@ struct ts {
     struct ts_conf conf;
     struct map devices, tenants, metrics;
     struct ts_table table;
+    struct ts_pool pool;
     uint32_t series_next;
     uint32_t series_len;
     uint64_t seq;         // the last durable commit
@@ -265,12 +275,11 @@ struct ts {
 // ts.c
 enum status ts_settle(struct ts *t); // finishes applying a durable batch; ST_NOMEM: still no memory
 bool ts_reserve_take_back(struct ts *t);
-void ts_note_full(struct ts *t);
 bool ts_path(const struct ts *t, char *dst, const char *fmt, ...) __attribute__((format(printf, 3, 4)));
 bool ts_dirty_push(struct ts *t, struct ts_device *d);
-enum status ts_stage(struct ts *t, struct ts_series *s, int64_t time, struct ts_value v);
+// `chain`: the point can be found through its series (for duplicates); a replay does without, and without touching the series.
+enum status ts_stage(struct ts *t, struct ts_series *s, int64_t time, struct ts_value v, bool chain);
 enum status ts_stage_count(struct ts *t, struct ts_tally tally);
-struct ts_value ts_staged_value(const struct ts *t, const struct ts_staged *p);
 
 // ts_series.c
 struct ts_tenant *ts_tenant_get(struct ts *t, uint32_t id);
@@ -284,8 +293,9 @@ struct ts_series *ts_table_get(const struct ts_table *tab, uint32_t id);
 // The first loaded series with an id of at least `id`; NULL: none.
 struct ts_series *ts_table_next(const struct ts_table *tab, uint32_t id);
 // `covered`: a partition holds the point already; only what the catalog has to know is brought up to date.
-enum status ts_series_apply(struct ts *t, struct ts_series *s, int64_t time, struct ts_value v, bool covered);
-bool ts_series_set_last(struct ts_series *s, int64_t time, struct ts_value v);
+// Values go by pointer here: copies of them are what a hot path waits for.
+enum status ts_series_apply(struct ts *t, struct ts_series *s, int64_t time, const struct ts_value *v, bool covered);
+bool ts_series_set_last(struct ts_series *s, int64_t time, const struct ts_value *v);
 struct ts_value ts_series_last(const struct ts_series *s);
 // Moves everything in memory into spill->flushing as clean chunks: one after another in time, none across days.
 enum status ts_series_detach(struct ts *t, struct ts_series *s, struct ts_list *ret);

@@ -7,6 +7,8 @@
 #define DEVICE_FIRST_SERIES 4
 #define LATE_FIRST          8
 #define METRIC_KEY_MAX      (4 + TS_METRIC_MAX)
+#define POOL_LINE           64
+#define POOL_LINES          256
 
 // --- Tenants and metrics --------------------------------------------------------------------------------------------
 
@@ -185,6 +187,46 @@ static bool table_set(struct ts_table *tab, uint32_t id, struct ts_series *s)
     return true;
 }
 
+static struct ts_series *pool_take(struct ts_pool *pool)
+{
+    if (pool->spare == NULL) {
+        uint8_t *slab = aligned_alloc(POOL_LINE, (size_t)POOL_LINE * POOL_LINES);
+        if (slab == NULL) {
+            return NULL;
+        }
+        *(void **)slab = pool->slabs;
+        pool->slabs = slab;
+        for (size_t i = 1; i < POOL_LINES; i++) {
+            void **line = (void **)(slab + i * POOL_LINE);
+            *line = pool->spare;
+            pool->spare = line;
+        }
+    }
+    void **line = pool->spare;
+    pool->spare = *line;
+    struct ts_series *s = (struct ts_series *)line;
+    *s = (struct ts_series){.id = 0};
+    return s;
+}
+
+static void pool_give(struct ts_pool *pool, struct ts_series *s)
+{
+    if (s != NULL) {
+        *(void **)s = pool->spare;
+        pool->spare = s;
+    }
+}
+
+static void pool_release(struct ts_pool *pool)
+{
+    while (pool->slabs != NULL) {
+        void *next = *(void **)pool->slabs;
+        free(pool->slabs);
+        pool->slabs = next;
+    }
+    pool->spare = NULL;
+}
+
 // --- Devices --------------------------------------------------------------------------------------------------------
 
 struct ts_device *ts_device_get(struct ts *t, uint32_t tenant, uint64_t device)
@@ -269,9 +311,9 @@ static bool metric_name_ok(struct slice name)
 static enum status series_link(struct ts *t, struct ts_device *d, struct ts_metric *m, uint64_t hash, uint32_t id,
                                struct ts_series **ret)
 {
-    struct ts_series *s = calloc(1, sizeof(*s));
+    struct ts_series *s = pool_take(&t->pool);
     if (s == NULL || !device_room(d) || !table_set(&t->table, id, s)) {
-        free(s);
+        pool_give(&t->pool, s);
         return ST_NOMEM;
     }
     s->dev = d;
@@ -322,36 +364,36 @@ static void text_free(struct ts_series *s)
     }
 }
 
-bool ts_series_set_last(struct ts_series *s, int64_t time, struct ts_value v)
+bool ts_series_set_last(struct ts_series *s, int64_t time, const struct ts_value *v)
 {
     struct ts_text *text = NULL;
-    if (v.type == TS_STRING) {
-        text = malloc(sizeof(*text) + v.s.len);
+    if (v->type == TS_STRING) {
+        text = malloc(sizeof(*text) + v->s.len);
         if (text == NULL) {
             return false;
         }
-        text->len = (uint32_t)v.s.len;
-        struct buf copy = buf_fixed(text->p, v.s.len);
-        buf_slice(&copy, v.s);
+        text->len = (uint32_t)v->s.len;
+        struct buf copy = buf_fixed(text->p, v->s.len);
+        buf_slice(&copy, v->s);
     }
     text_free(s);
-    s->last_type = (uint8_t)v.type;
+    s->last_type = (uint8_t)v->type;
     s->last_t = time;
     s->flags |= TS_S_LAST;
-    switch (v.type) {
+    switch (v->type) {
     case TS_DOUBLE: {
         union {
             double f;
             uint64_t u;
-        } bits = {.f = v.f};
+        } bits = {.f = v->f};
         s->last.u = bits.u;
         break;
     }
     case TS_INT:
-        s->last.u = (uint64_t)v.i;
+        s->last.u = (uint64_t)v->i;
         break;
     case TS_BOOL:
-        s->last.u = v.b ? 1 : 0;
+        s->last.u = v->b ? 1 : 0;
         break;
     case TS_STRING:
         s->last.text = text;
@@ -406,7 +448,7 @@ static bool series_seal(struct ts *t, struct ts_series *s)
     return true;
 }
 
-static enum ts_append series_append(struct ts *t, struct ts_chunk **chunk, int64_t time, struct ts_value v)
+static enum ts_append series_append(struct ts *t, struct ts_chunk **chunk, int64_t time, const struct ts_value *v)
 {
     size_t before = *chunk != NULL ? ts_chunk_size(*chunk) : 0;
     enum ts_append a = ts_chunk_append(chunk, time, v);
@@ -414,7 +456,7 @@ static enum ts_append series_append(struct ts *t, struct ts_chunk **chunk, int64
     return a;
 }
 
-static enum status series_in_order(struct ts *t, struct ts_series *s, int64_t time, struct ts_value v)
+static enum status series_in_order(struct ts *t, struct ts_series *s, int64_t time, const struct ts_value *v)
 {
     if (s->open != NULL && ts_day_of(time) != ts_day_of(s->open->t0) && !series_seal(t, s)) {
         return ST_NOMEM;
@@ -465,11 +507,11 @@ static enum status chunks_of(struct ts *t, const struct ts_points *ps, struct ts
             ts_list_push(ret, c);
             c = NULL;
         }
-        enum ts_append a = series_append(t, &c, p->t, p->v);
+        enum ts_append a = series_append(t, &c, p->t, &p->v);
         if (a == TS_APPEND_SEAL) {
             ts_list_push(ret, c);
             c = NULL;
-            a = series_append(t, &c, p->t, p->v);
+            a = series_append(t, &c, p->t, &p->v);
         }
         if (a != TS_APPENDED) {
             if (c != NULL) {
@@ -533,30 +575,34 @@ static enum status late_room(struct ts *t, struct ts_spill *spill)
     return ST_OK;
 }
 
-static enum status series_late(struct ts *t, struct ts_series *s, int64_t time, struct ts_value v)
+static enum status series_late(struct ts *t, struct ts_series *s, int64_t time, const struct ts_value *v)
 {
     struct ts_spill *spill = spill_get(t, s);
     enum status st = spill != NULL ? late_room(t, spill) : ST_NOMEM;
     if (st != ST_OK) {
         return st;
     }
-    if (v.type == TS_STRING) {
+    struct ts_late late = {time, *v};
+    if (v->type == TS_STRING) {
         struct buf copy = buf_heap(TS_STRING_MAX + 1);
-        if (!buf_slice(&copy, v.s) || !buf_u8(&copy, 0)) {
+        if (!buf_slice(&copy, v->s) || !buf_u8(&copy, 0)) {
             buf_release(&copy);
             return ST_NOMEM;
         }
-        v.s.p = copy.p; // the late point owns it now
-        t->stats.head_bytes += v.s.len;
+        late.v.s.p = copy.p; // the late point owns it now
+        t->stats.head_bytes += v->s.len;
     }
-    spill->late[spill->late_len++] = (struct ts_late){time, v};
+    spill->late[spill->late_len++] = late;
     return ST_OK;
 }
 
-enum status ts_series_apply(struct ts *t, struct ts_series *s, int64_t time, struct ts_value v, bool covered)
+enum status ts_series_apply(struct ts *t, struct ts_series *s, int64_t time, const struct ts_value *v, bool covered)
 {
-    if (!ts_dirty_push(t, s->dev)) {
-        return ST_NOMEM;
+    if ((s->flags & TS_S_DIRTY) == 0) { // asked here first: the device is another far place in memory
+        if (!ts_dirty_push(t, s->dev)) {
+            return ST_NOMEM;
+        }
+        s->flags |= TS_S_DIRTY;
     }
     bool in_order = s->open == NULL || time > s->open->t1;
     enum status st = ST_OK;
@@ -656,7 +702,7 @@ static void series_free(struct ts *t, struct ts_series *s)
     (void)table_set(&t->table, s->id, NULL);
     t->series_len--;
     metric_unref(t, s->metric);
-    free(s);
+    pool_give(&t->pool, s);
 }
 
 void ts_series_unmake(struct ts *t, struct ts_series *s)
@@ -709,4 +755,6 @@ void ts_memory_free(struct ts *t)
         free(t->table.blocks[i]);
     }
     free(t->table.blocks);
+    t->table = (struct ts_table){NULL, 0};
+    pool_release(&t->pool);
 }

@@ -202,14 +202,14 @@ static void send_subscribe(struct client *c)
     flush(c);
 }
 
-static size_t make_payload(struct client *c, char *dst)
+static size_t make_payload(struct client *c, char *dst, size_t size)
 {
     int n;
     if (opt.seq) {
-        n = sprintf(dst, "{\"seq\":%llu", (unsigned long long)c->seq);
+        n = snprintf(dst, size, "{\"seq\":%llu", (unsigned long long)c->seq);
     } else {
-        n = sprintf(dst, "{\"temperature_celsius\":%.2f,\"relative_humidity_percent\":%.2f",
-                    20 + (double)(c->seq % 997) / 100, 40 + (double)(c->seq % 613) / 100);
+        n = snprintf(dst, size, "{\"temperature_celsius\":%.2f,\"relative_humidity_percent\":%.2f",
+                     20 + (double)(c->seq % 997) / 100, 40 + (double)(c->seq % 613) / 100);
     }
     while (n < (int)opt.payload - 1) {
         dst[n++] = ' ';
@@ -235,7 +235,7 @@ static void publish(struct client *c, uint64_t *budget)
     while ((opt.qos == 0 || c->in_flight < opt.window) && !finished() && (budget == NULL || *budget > 0) &&
            c->out_len + opt.payload + 300 < OUT_MAX && (opt.qos > 0 || c->out_len < 8192)) {
         char payload[4096];
-        size_t plen = make_payload(c, payload);
+        size_t plen = make_payload(c, payload, sizeof(payload));
         size_t rest = 2 + strlen(t) + (opt.qos > 0 ? 2 : 0) + plen;
         uint8_t *o = c->out + c->out_len;
         *o++ = (uint8_t)(0x30 | opt.qos << 1);
@@ -558,142 +558,93 @@ static double percentile(double q)
     return 0;
 }
 
+// What an option does with its argument.
+enum option_kind { TEXT, FIGURE, COUNT, BIG, FLAG };
+
+static const struct option_row {
+    const char *name;
+    enum option_kind kind;
+    void *to; // const char *, double, unsigned, uint64_t, bool
+} options[] = {
+    {"host", TEXT, &opt.host},
+    {"port", TEXT, &opt.port},
+    {"topic", TEXT, &opt.topic},
+    {"ca", TEXT, &opt.ca},
+    {"cert", TEXT, &opt.cert},
+    {"key", TEXT, &opt.key},
+    {"users", TEXT, &opt.users},
+    {"ledger", TEXT, &opt.ledger},
+    {"prefix", TEXT, &opt.client_prefix},
+    {"subscribe", TEXT, &opt.subscribe},
+    {"clients", COUNT, &opt.clients},
+    {"window", COUNT, &opt.window},
+    {"payload", COUNT, &opt.payload},
+    {"qos", COUNT, &opt.qos},
+    {"burst", COUNT, &opt.connect_burst},
+    {"messages", BIG, &opt.messages},
+    {"cycles", BIG, &opt.cycles},
+    {"seconds", FIGURE, &opt.seconds},
+    {"rate", FIGURE, &opt.rate},
+    {"tls", FLAG, &opt.tls},
+    {"seq", FLAG, &opt.seq},
+    {"reconnect", FLAG, &opt.reconnect},
+    {"connect-only", FLAG, &opt.connect_only},
+    {"resume", FLAG, &opt.resume},
+    {"idle", FLAG, &opt.idle},
+};
+#define OPTIONS (sizeof(options) / sizeof(options[0]))
+
+static void fail_option(const char *name, const char *value)
+{
+    fprintf(stderr, "--%s %s: not a number of at least 0\n", name, value);
+    exit(2);
+}
+
+static void take_option(const struct option_row *o, const char *value)
+{
+    char *end = NULL;
+    switch (o->kind) {
+    case TEXT:
+        *(const char **)o->to = value;
+        return;
+    case FLAG:
+        *(bool *)o->to = true;
+        return;
+    case FIGURE: {
+        double f = strtod(value, &end);
+        if (end == value || *end != '\0' || !(f >= 0)) {
+            fail_option(o->name, value);
+        }
+        *(double *)o->to = f;
+        return;
+    }
+    case COUNT:
+    case BIG:
+        break;
+    }
+    unsigned long long n = strtoull(value, &end, 10);
+    if (end == value || *end != '\0' || value[0] == '-' || (o->kind == COUNT && n > UINT32_MAX)) {
+        fail_option(o->name, value);
+    }
+    if (o->kind == COUNT) {
+        *(unsigned *)o->to = (unsigned)n;
+    } else {
+        *(uint64_t *)o->to = n;
+    }
+}
+
 static void parse_options(int argc, char **argv)
 {
-    enum {
-        HOST = 256,
-        PORT,
-        TOPIC,
-        CA,
-        CERT,
-        KEY,
-        USERS,
-        LEDGER,
-        CLIENTS,
-        WINDOW,
-        PAYLOAD,
-        QOS,
-        MESSAGES,
-        SECONDS,
-        RATE,
-        TLS,
-        SEQ,
-        RECONNECT,
-        CONNECT_ONLY,
-        RESUME,
-        PREFIX,
-        IDLE_OPT,
-        SUBSCRIBE,
-        BURST,
-        CYCLES
-    };
-    static const struct option longs[] = {{"host", 1, 0, HOST},
-                                          {"port", 1, 0, PORT},
-                                          {"topic", 1, 0, TOPIC},
-                                          {"ca", 1, 0, CA},
-                                          {"cert", 1, 0, CERT},
-                                          {"key", 1, 0, KEY},
-                                          {"users", 1, 0, USERS},
-                                          {"ledger", 1, 0, LEDGER},
-                                          {"clients", 1, 0, CLIENTS},
-                                          {"window", 1, 0, WINDOW},
-                                          {"payload", 1, 0, PAYLOAD},
-                                          {"qos", 1, 0, QOS},
-                                          {"messages", 1, 0, MESSAGES},
-                                          {"seconds", 1, 0, SECONDS},
-                                          {"rate", 1, 0, RATE},
-                                          {"tls", 0, 0, TLS},
-                                          {"seq", 0, 0, SEQ},
-                                          {"reconnect", 0, 0, RECONNECT},
-                                          {"connect-only", 0, 0, CONNECT_ONLY},
-                                          {"resume", 0, 0, RESUME},
-                                          {"prefix", 1, 0, PREFIX},
-                                          {"idle", 0, 0, IDLE_OPT},
-                                          {"subscribe", 1, 0, SUBSCRIBE},
-                                          {"burst", 1, 0, BURST},
-                                          {"cycles", 1, 0, CYCLES},
-                                          {0, 0, 0, 0}};
+    struct option longs[OPTIONS + 1] = {0};
+    for (size_t i = 0; i < OPTIONS; i++) {
+        longs[i] = (struct option){.name = options[i].name, .has_arg = options[i].kind != FLAG, .val = 256 + (int)i};
+    }
     int o;
     while ((o = getopt_long(argc, argv, "", longs, NULL)) != -1) {
-        switch (o) {
-        case HOST:
-            opt.host = optarg;
-            break;
-        case PORT:
-            opt.port = optarg;
-            break;
-        case TOPIC:
-            opt.topic = optarg;
-            break;
-        case CA:
-            opt.ca = optarg;
-            break;
-        case CERT:
-            opt.cert = optarg;
-            break;
-        case KEY:
-            opt.key = optarg;
-            break;
-        case USERS:
-            opt.users = optarg;
-            break;
-        case LEDGER:
-            opt.ledger = optarg;
-            break;
-        case CLIENTS:
-            opt.clients = (unsigned)atoi(optarg);
-            break;
-        case WINDOW:
-            opt.window = (unsigned)atoi(optarg);
-            break;
-        case PAYLOAD:
-            opt.payload = (unsigned)atoi(optarg);
-            break;
-        case QOS:
-            opt.qos = (unsigned)atoi(optarg);
-            break;
-        case MESSAGES:
-            opt.messages = strtoull(optarg, NULL, 10);
-            break;
-        case SECONDS:
-            opt.seconds = atof(optarg);
-            break;
-        case RATE:
-            opt.rate = atof(optarg);
-            break;
-        case TLS:
-            opt.tls = true;
-            break;
-        case SEQ:
-            opt.seq = true;
-            break;
-        case RECONNECT:
-            opt.reconnect = true;
-            break;
-        case CONNECT_ONLY:
-            opt.connect_only = true;
-            break;
-        case RESUME:
-            opt.resume = true;
-            break;
-        case PREFIX:
-            opt.client_prefix = optarg;
-            break;
-        case IDLE_OPT:
-            opt.idle = true;
-            break;
-        case SUBSCRIBE:
-            opt.subscribe = optarg;
-            break;
-        case BURST:
-            opt.connect_burst = (unsigned)atoi(optarg);
-            break;
-        case CYCLES:
-            opt.cycles = strtoull(optarg, NULL, 10);
-            break;
-        default:
+        if (o < 256) {
             exit(2);
         }
+        take_option(&options[o - 256], optarg);
     }
     if (opt.window < 1 || opt.window > WINDOW_MAX || opt.payload > 4000 || opt.clients < 1) {
         fprintf(stderr, "window 1..%d, payload at most 4000, at least one client\n", WINDOW_MAX);
@@ -701,9 +652,20 @@ static void parse_options(int argc, char **argv)
     }
 }
 
-int main(int argc, char **argv)
+static void setup_clients(void)
 {
-    parse_options(argc, argv);
+    clients = calloc(opt.clients, sizeof(*clients));
+    for (unsigned i = 0; i < opt.clients; i++) {
+        clients[i].fd = -1;
+        clients[i].index = (int)i;
+        clients[i].in = malloc(IN_MAX);
+        clients[i].out = malloc(OUT_MAX);
+    }
+    load_users();
+}
+
+static void setup(void)
+{
     signal(SIGPIPE, SIG_IGN);
     signal(SIGTERM, on_stop);
     signal(SIGINT, on_stop);
@@ -714,68 +676,93 @@ int main(int argc, char **argv)
     struct addrinfo hints = {.ai_socktype = SOCK_STREAM};
     if (getaddrinfo(opt.host, opt.port, &hints, &address) != 0) {
         fprintf(stderr, "%s: unknown host\n", opt.host);
-        return 2;
+        exit(2);
     }
-    clients = calloc(opt.clients, sizeof(*clients));
-    for (unsigned i = 0; i < opt.clients; i++) {
-        clients[i].fd = -1;
-        clients[i].index = (int)i;
-        clients[i].in = malloc(IN_MAX);
-        clients[i].out = malloc(OUT_MAX);
-    }
-    load_users();
+    setup_clients();
     if (opt.ledger != NULL) {
         ledger = fopen(opt.ledger, "a");
+        if (ledger == NULL) {
+            perror(opt.ledger);
+            exit(2);
+        }
         setvbuf(ledger, NULL, _IOLBF, 0);
     }
     if (opt.tls) {
         setup_tls();
     }
     ep = epoll_create1(EPOLL_CLOEXEC);
-    int64_t begin = now_us(), all_up = 0, last_tick = begin;
-    double owed = 0;
-    unsigned up_at = 0;
+}
+
+struct run {
+    int64_t begin, all_up, last_tick;
+    double owed;            // messages --rate allows that have not been sent
+    unsigned up_next, turn; // whose turn it is to connect, to publish
+    unsigned open, starting, dead;
+};
+
+static void count_states(struct run *r)
+{
+    r->open = r->starting = r->dead = 0;
+    for (unsigned i = 0; i < opt.clients; i++) {
+        r->open += clients[i].state == OPEN;
+        r->dead += clients[i].state == DEAD;
+        r->starting += clients[i].state > IDLE && clients[i].state < OPEN;
+    }
+}
+
+static void start_some(struct run *r, int64_t now)
+{
+    for (unsigned i = 0; i < opt.clients && r->starting < opt.connect_burst; i++) {
+        struct client *c = &clients[r->up_next++ % opt.clients];
+        if (c->state == IDLE && now >= c->retry_us) {
+            start(c);
+            r->starting++;
+        }
+    }
+}
+
+// With --rate: what time has allowed since the last turn, one message a client.
+static void publish_paced(struct run *r, int64_t now)
+{
+    r->owed += opt.rate * (double)(now - r->last_tick) / 1e6;
+    uint64_t budget = (uint64_t)r->owed;
+    r->owed -= (double)budget;
+    for (unsigned i = 0; i < opt.clients && budget > 0; i++) {
+        struct client *c = &clients[r->turn++ % opt.clients];
+        if (c->state == OPEN) {
+            uint64_t one = 1;
+            publish(c, &one);
+            budget -= 1 - one;
+        }
+    }
+}
+
+static bool over(struct run *r, int64_t now)
+{
+    if (r->open == opt.clients && r->all_up == 0 && opt.cycles == 0) {
+        r->all_up = now;
+        if (opt.connect_only) {
+            return true;
+        }
+    }
+    return r->dead == opt.clients || (opt.seconds > 0 && now - r->begin > (int64_t)(opt.seconds * 1e6)) ||
+           (finished() && (opt.qos == 0 || acked >= sent));
+}
+
+static void work(struct run *r)
+{
+    r->begin = r->last_tick = now_us();
     while (!stop) {
         int64_t now = now_us();
-        unsigned open = 0, starting = 0, dead = 0;
-        for (unsigned i = 0; i < opt.clients; i++) {
-            open += clients[i].state == OPEN;
-            dead += clients[i].state == DEAD;
-            starting += clients[i].state > IDLE && clients[i].state < OPEN;
-        }
-        for (unsigned i = 0; i < opt.clients && starting < opt.connect_burst; i++) {
-            struct client *c = &clients[up_at++ % opt.clients];
-            if (c->state == IDLE && now >= c->retry_us) {
-                start(c);
-                starting++;
-            }
-        }
-        if (open == opt.clients && all_up == 0 && opt.cycles == 0) {
-            all_up = now;
-            if (opt.connect_only) {
-                break;
-            }
-        }
-        if (dead == opt.clients || (opt.seconds > 0 && now - begin > (int64_t)(opt.seconds * 1e6)) ||
-            (finished() && (opt.qos == 0 || acked >= sent))) {
+        count_states(r);
+        start_some(r, now);
+        if (over(r, now)) {
             break;
         }
-        uint64_t budget = 0;
         if (opt.rate > 0) {
-            owed += opt.rate * (double)(now - last_tick) / 1e6;
-            budget = (uint64_t)owed;
-            owed -= (double)budget;
-            static unsigned turn;
-            for (unsigned i = 0; i < opt.clients && budget > 0; i++) {
-                struct client *c = &clients[turn++ % opt.clients];
-                if (c->state == OPEN) {
-                    uint64_t one = 1;
-                    publish(c, &one);
-                    budget -= 1 - one;
-                }
-            }
+            publish_paced(r, now);
         }
-        last_tick = now;
+        r->last_tick = now;
         struct epoll_event evs[512];
         int n = epoll_wait(ep, evs, 512, opt.rate > 0 ? 1 : 20);
         uint64_t none = 0;
@@ -783,22 +770,32 @@ int main(int argc, char **argv)
             on_event(evs[i].data.ptr, evs[i].events, opt.rate > 0 ? &none : NULL);
         }
     }
-    int64_t end = now_us();
-    double wall = (double)(end - (first_send > 0 ? first_send : begin)) / 1e6;
+}
+
+static void print_figures(struct run *r)
+{
+    double wall = (double)(now_us() - (first_send > 0 ? first_send : r->begin)) / 1e6;
     struct rusage ru;
     getrusage(RUSAGE_SELF, &ru);
-    unsigned open = 0;
-    for (unsigned i = 0; i < opt.clients; i++) {
-        open += clients[i].state == OPEN;
-    }
+    count_states(r);
     printf(
         "{\"sent\":%llu,\"acked\":%llu,\"received\":%llu,\"connects\":%llu,\"open\":%u,\"refused\":%llu,\"lost\":%llu,"
         "\"connect_s\":%.3f,\"seconds\":%.3f,"
         "\"rate\":%.0f,\"ack_p50_ms\":%.3f,\"ack_p99_ms\":%.3f,\"generator_cpu_s\":%.2f}\n",
         (unsigned long long)sent, (unsigned long long)acked, (unsigned long long)received, (unsigned long long)connects,
-        open, (unsigned long long)refused, (unsigned long long)lost, all_up > 0 ? (double)(all_up - begin) / 1e6 : -1.0,
-        wall, (double)(opt.qos > 0 ? acked : sent) / (wall > 0 ? wall : 1), percentile(0.5), percentile(0.99),
+        r->open, (unsigned long long)refused, (unsigned long long)lost,
+        r->all_up > 0 ? (double)(r->all_up - r->begin) / 1e6 : -1.0, wall,
+        (double)(opt.qos > 0 ? acked : sent) / (wall > 0 ? wall : 1), percentile(0.5), percentile(0.99),
         (double)(ru.ru_utime.tv_sec + ru.ru_stime.tv_sec) + (double)(ru.ru_utime.tv_usec + ru.ru_stime.tv_usec) / 1e6);
+}
+
+int main(int argc, char **argv)
+{
+    parse_options(argc, argv);
+    setup();
+    struct run r = {0};
+    work(&r);
+    print_figures(&r);
     if (ledger != NULL) {
         fclose(ledger);
     }

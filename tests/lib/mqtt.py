@@ -198,7 +198,11 @@ class Client:
         self.abort()
 
     def abort(self):
-        """Without DISCONNECT, as a device that loses its network."""
+        """Without DISCONNECT, as a device that dies."""
+        try:
+            self.sock.shutdown(socket.SHUT_RDWR)  # close alone does nothing while the reader thread waits in recv
+        except OSError:
+            pass
         try:
             self.sock.close()
         except OSError:

@@ -13,7 +13,7 @@
 #define CLAIM_TTL_MAX_US ((int64_t)366 * 24 * 3600 * 1000000)
 
 enum claim_state { CLAIM_USABLE, CLAIM_USED_UP, CLAIM_EXPIRED, CLAIM_REVOKED };
-const char *claim_state_text(enum claim_state s);
+const char *claim_state_text(enum claim_state s); // "used_up"; never NULL
 
 struct claim_conf {
     int64_t uses;               // 1..CLAIM_USES_MAX

@@ -34,8 +34,8 @@ bool x509_extend(X509 *x, X509 *issuer, int nid, const char *value);
 bool x509_sign(X509 *x, X509 *issuer, EVP_PKEY *issuer_key); // sets the issuer name, signs with SHA-256
 int64_t x509_time_us(const ASN1_TIME *t);                    // -1 when it cannot be read
 
-bool x509_to_pem(X509 *x, struct buf *out);
-X509 *x509_from_pem(struct slice pem); // NULL when it is none
+bool x509_to_pem(X509 *x, struct buf *out); // appends; false when it does not fit
+X509 *x509_from_pem(struct slice pem);      // NULL when it is none
 // Private keys: the caller wipes the text.
 bool pkey_to_pem(EVP_PKEY *key, struct buf *out);
 EVP_PKEY *pkey_from_pem(struct slice pem);

@@ -39,6 +39,7 @@ struct batch {
     struct op op; // first
     struct ingest *owner;
     struct batch *next;
+    int64_t now_us; // when the batch began: near enough to tell a time that lies a day ahead
     struct payload data;
     struct message *messages;
     struct ingest_ack *acks; // parallel to messages
@@ -61,9 +62,10 @@ struct ingest {
     struct batch *gathering; // NULL: nothing came in this turn
     struct batch *free_list;
     unsigned free_len;
-    unsigned submitted; // batches
-    size_t pending;     // messages in them
-    bool hold;          // only refusals of a busy core: wait for the timer
+    unsigned submitted;   // batches
+    size_t pending;       // messages in them
+    size_t pending_bytes; // text in them
+    bool hold;            // only refusals of a busy core: wait for the timer
     struct timer retry;
     struct buf cbor; // JSON text of a CBOR payload
 };
@@ -140,6 +142,7 @@ static struct batch *gather(struct ingest *in)
         }
         if (in->gathering != NULL) {
             in->gathering->owner = in;
+            in->gathering->now_us = clock_wall_us();
         }
     }
     return in->gathering;
@@ -196,6 +199,7 @@ static void batch_done(struct op *op)
     struct ingest *in = b->owner;
     in->submitted--;
     in->pending -= b->messages_len;
+    in->pending_bytes -= b->data.bytes;
     if (op->status != ST_OK) {
         for (uint32_t i = 0; i < b->messages_len; i++) {
             b->acks[i].status = op->status;
@@ -404,6 +408,7 @@ static void submit(struct ingest *in)
     in->gathering = NULL;
     in->submitted++;
     in->pending += b->messages_len;
+    in->pending_bytes += b->data.bytes;
     b->op = (struct op){.run = batch_run, .done = batch_done, .reply_to = in->loop, .name = "telemetry.ingest"};
     core_submit(in->core, &b->op);
 }
@@ -497,7 +502,7 @@ static void add_message(struct batch *b, struct link *from, const struct message
 static enum status put(struct ingest *in, struct link *from, uint16_t packet_id, bool dup, struct slice payload,
                        struct slice content_type, struct err *err)
 {
-    if (in->submitted >= INGEST_BATCHES_MAX) {
+    if (in->pending >= INGEST_PENDING_MESSAGES || in->pending_bytes >= INGEST_PENDING_BYTES) {
         return err_set(err, ST_BUSY, "the store is behind; try again shortly");
     }
     struct batch *b = gather(in);
@@ -508,7 +513,7 @@ static enum status put(struct ingest *in, struct link *from, uint16_t packet_id,
     enum status st = take_text(in, b, payload, content_type, &text, err);
     struct message m = {.first_group = b->data.groups_len, .dup = dup};
     if (st == ST_OK) {
-        st = payload_decode(&b->data, text, clock_wall_us(), err);
+        st = payload_decode(&b->data, text, b->now_us, err);
     }
     if (st == ST_OK) {
         m.groups = b->data.groups_len - m.first_group;
@@ -556,5 +561,5 @@ size_t ingest_pending(const struct ingest *in)
 
 bool ingest_behind(const struct ingest *in)
 {
-    return in->submitted >= INGEST_BATCHES_MAX / 2;
+    return in->pending_bytes >= INGEST_PENDING_BYTES / 2;
 }

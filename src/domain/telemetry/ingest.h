@@ -5,7 +5,7 @@
 // committed. Back on the I/O thread: one callback with the fate of every message, so that acknowledgements are coalesced.
 // Nothing is acknowledged before it is durable.
 //
-//   batch:  FREE --first message--> GATHERING --turn ends, or full--> SUBMITTED --callback--> FREE
+//   batch:  FREE --first message--> GATHERING --turn ends and the core has room, or full--> SUBMITTED --callback--> FREE
 //
 // A message of a batch is refused alone when a limit stops it (its points are taken back); a commit that fails refuses all.
 // A message with the DUP flag is checked for points that are already there; one whose points all are counts as duplicate.
@@ -18,14 +18,16 @@
 #include "core/link.h"
 #include "domain/telemetry/ledger.h"
 
-// Limits of one batch; over them it is submitted early. And of one loop: over it messages are refused as busy (a front
-// stops reading long before, see ingest_pending).
+// Limits of one batch: over them it is submitted early.
 #define INGEST_BATCH_MESSAGES 4096
 #define INGEST_BATCH_BYTES    (1u << 20)
-#define INGEST_BATCHES_MAX    64
 // While this many are with the core, a batch that is not full gathers on over the ends of turns: one commit at work, one
 // batch behind it, and the third takes whatever arrives meanwhile. Small batches thus never pile up.
 #define INGEST_BATCHES_AHEAD 2
+// Limits of what one loop has submitted and not got back: over them messages are refused as busy. A front stops reading long
+// before (ingest_pending), so that devices wait instead of being refused.
+#define INGEST_PENDING_MESSAGES (1u << 18)
+#define INGEST_PENDING_BYTES    (128u << 20)
 
 // The fate of one message.
 struct ingest_ack {
@@ -51,7 +53,7 @@ enum status ingest_put(struct ingest *in, struct link *from, uint16_t packet_id,
 void ingest_refused(struct ingest *in, struct link *from, enum status why);
 // The same for one that was announced with ledger_received and whose operation failed.
 void ingest_failed(struct ingest *in, struct link *from, enum status why);
-// Back-pressure: messages that wait for their commit; and whether half of INGEST_BATCHES_MAX are out (large messages).
+// Back-pressure: messages that wait for their commit; and whether half of INGEST_PENDING_BYTES is out (large messages).
 size_t ingest_pending(const struct ingest *in);
 bool ingest_behind(const struct ingest *in);
 

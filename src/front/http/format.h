@@ -22,6 +22,6 @@ enum format {
 };
 
 bool format_check(enum format f, struct slice s); // does the text follow it? Any thread.
-const char *format_allowed(enum format f); // for people; never NULL
+const char *format_allowed(enum format f);        // for people; never NULL
 
 #endif

@@ -66,6 +66,19 @@ const struct conf_key mqtt_conf[MQTT_CONF_LEN] = {
      .help = "QoS 1 messages of one connection that may wait for their acknowledgement; MQTT 5 clients are told, 3.1.1 "
              "clients are "
              "read more slowly."},
+    {.name = "mqtt.publishes_per_client",
+     .type = CONF_INT,
+     .dflt = "0",
+     .min = 0,
+     .max = 1000000,
+     .help = "PUBLISH packets per second of one client; a faster one is read more slowly, nothing is lost; 0 allows "
+             "any number."},
+    {.name = "mqtt.publishes_burst",
+     .type = CONF_INT,
+     .dflt = "1000",
+     .min = 1,
+     .max = 1000000,
+     .help = "PUBLISH packets that one client may send at once before the rate counts."},
     {.name = "mqtt.topic_alias_max",
      .type = CONF_INT,
      .dflt = "32",

@@ -37,6 +37,8 @@ static void read_settings(const struct conf *c, struct mqtt_settings *s)
     s->keep_alive_max_s = (uint16_t)(conf_int(c, "mqtt.keep_alive_max") / 1000000);
     s->receive_max = (uint16_t)conf_int(c, "mqtt.receive_max");
     s->alias_max = (uint16_t)conf_int(c, "mqtt.topic_alias_max");
+    s->publish_rate = (uint32_t)conf_int(c, "mqtt.publishes_per_client");
+    s->publish_burst = (uint32_t)conf_int(c, "mqtt.publishes_burst");
     s->pending_max = (size_t)conf_int(c, "mqtt.pending_max");
 }
 
@@ -70,6 +72,7 @@ enum status mqtt_front_new(struct core *core, struct loop *const *loops, unsigne
         home->front = f;
         home->loop = loops[i];
         home->stop.fn = stop_loop;
+        timer_init(&home->throttle, home->loop, mqtt_throttle_due);
         home->scratch = buf_heap((size_t)f->settings.limits.packet_max * JSON_FROM_CBOR);
         home->ingest = ingest_new(core, loops[i], mqtt_on_ingest_acked, home);
         ok = ok && home->ingest != NULL;

@@ -25,6 +25,7 @@ struct mqtt_settings {
     uint16_t keep_alive_max_s;
     uint16_t receive_max;
     uint16_t alias_max;
+    uint32_t publish_rate, publish_burst; // per client; rate 0: any number
     size_t pending_max;
 };
 
@@ -35,6 +36,7 @@ struct mqtt_loop {
     struct ingest *ingest;
     struct mqtt_conn *conns; // all open ones, through next/prev
     bool congested;          // too much telemetry waits for its commit: nothing is read
+    struct timer throttle;   // runs while clients are held for publishing too fast
     struct post stop;        // "the server stops", from another thread
     struct buf scratch;      // JSON made of a CBOR payload
     struct err err;          // of the packet at hand: too large to be cleared on the stack for every message

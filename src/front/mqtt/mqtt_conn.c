@@ -6,6 +6,9 @@
 #include "base/log.h"
 #include "front/mqtt/counters.h"
 
+#define THROTTLE_MS 50
+#define ONE         1000 // a PUBLISH, in units of credit
+
 // --- life --------------------------------------------------------------------------------------------------------
 
 static void on_timer(struct timer *t);
@@ -20,6 +23,8 @@ enum status mqtt_conn_new(struct mqtt_loop *home, struct conn *net)
     mc->home = home;
     mc->version = MQTT_V311;
     mc->state = MS_NEW;
+    mc->credit = (int64_t)home->front->settings.publish_burst * ONE;
+    mc->credit_ms = loop_now_ms(home->loop);
     session_init(&mc->session, &home->front->settings.session);
     timer_init(&mc->timer, home->loop, on_timer);
     mc->next = home->conns;
@@ -119,7 +124,48 @@ static void on_timer(struct timer *t)
 
 // --- input -------------------------------------------------------------------------------------------------------
 
-static bool wants_hold(const struct mqtt_conn *mc)
+// The client's credit now. Reckoned when it is asked for: no timer per connection.
+static int64_t credit(struct mqtt_conn *mc)
+{
+    const struct mqtt_settings *s = &mc->home->front->settings;
+    int64_t now_ms = loop_now_ms(mc->home->loop);
+    int64_t full = (int64_t)s->publish_burst * ONE;
+    int64_t gained = (now_ms - mc->credit_ms) * s->publish_rate;
+    mc->credit = gained > full - mc->credit ? full : mc->credit + gained;
+    mc->credit_ms = now_ms;
+    return mc->credit;
+}
+
+void mqtt_conn_charge(struct mqtt_conn *mc)
+{
+    if (mc->home->front->settings.publish_rate > 0) {
+        mc->credit = credit(mc) - ONE;
+    }
+}
+
+static bool too_fast(struct mqtt_conn *mc)
+{
+    struct mqtt_loop *home = mc->home;
+    if (home->front->settings.publish_rate == 0 || mc->state != MS_OPEN || credit(mc) >= ONE) {
+        return false;
+    }
+    if (!home->throttle.armed) {
+        timer_start(&home->throttle, THROTTLE_MS, 0);
+    }
+    return true;
+}
+
+void mqtt_throttle_due(struct timer *t)
+{
+    struct mqtt_loop *home = (struct mqtt_loop *)((char *)t - offsetof(struct mqtt_loop, throttle));
+    for (struct mqtt_conn *mc = home->conns; mc != NULL; mc = mc->next) {
+        if (mc->held) {
+            mqtt_conn_hold(mc); // starts the timer again when one of them must still wait
+        }
+    }
+}
+
+static bool wants_hold(struct mqtt_conn *mc)
 {
     const struct mqtt_settings *s = &mc->home->front->settings;
     if (mc->state == MS_CONNECTING || mc->state == MS_ENDING) {
@@ -128,7 +174,7 @@ static bool wants_hold(const struct mqtt_conn *mc)
     // Once held for its unanswered messages, half of them must be answered first: not a pause and a start for each.
     uint32_t acks_max = mc->held ? s->receive_max / 2u : s->receive_max;
     bool slow = mc->version != MQTT_V5 && mc->acks.len > 0 && mc->acks.len >= acks_max;
-    return slow || mc->requests >= REQUESTS_MAX || mc->home->congested;
+    return slow || mc->requests >= REQUESTS_MAX || mc->home->congested || too_fast(mc);
 }
 
 void mqtt_conn_hold(struct mqtt_conn *mc)

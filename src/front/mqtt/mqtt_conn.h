@@ -10,7 +10,8 @@
 //                          (freed)
 //
 // What a packet does in a state stands in one table, mqtt_actions. Input is not read (the connection is "held") while the
-// CONNECT is with the core, while too much of the client's is unanswered, and while the loop's telemetry is congested.
+// CONNECT is with the core, while too much of the client's is unanswered, while it publishes faster than it may, and while
+// the loop's telemetry is congested.
 #ifndef FRONT_MQTT_MQTT_CONN_H
 #define FRONT_MQTT_MQTT_CONN_H
 
@@ -55,6 +56,8 @@ struct mqtt_conn {
     struct alias *aliases; // alias_max of them, made with the first one
     uint32_t packet_max;   // the client's: larger messages are not sent (3.1.2-25); 0: none
     unsigned requests;     // with the core
+    int64_t credit;        // PUBLISH packets it may send now, in thousandths
+    int64_t credit_ms;     // when that was reckoned
     struct timer timer;    // keep-alive, or the claim's time limit
     uint32_t silence_ms;   // 1.5 times the keep-alive; 0: never
     int64_t last_in_ms;
@@ -80,10 +83,15 @@ struct mqtt_conn *mqtt_conn_find(struct mqtt_loop *home, uint64_t id);
 void mqtt_conn_end(struct mqtt_conn *mc, uint8_t reason, const char *why, const char *text);
 // A broken rule of the protocol.
 void mqtt_conn_violation(struct mqtt_conn *mc, uint8_t reason, const char *text);
+// A PUBLISH has come: it costs one from the client's credit.
+void mqtt_conn_charge(struct mqtt_conn *mc);
 // Stops reading, or reads on, as the state of things demands. After anything that may have changed it.
 void mqtt_conn_hold(struct mqtt_conn *mc);
 // Encodes into the connection's output.
 void mqtt_conn_send(struct mqtt_conn *mc, const struct mqtt_packet *p);
+
+// The loop's throttle timer: clients that have credit again are read on.
+void mqtt_throttle_due(struct timer *t);
 
 // connect.c
 bool mqtt_on_connect(struct mqtt_conn *mc, const struct mqtt_packet *p);

@@ -11,7 +11,7 @@
 #include "core/core.h"
 #include "net/conn.h"
 
-#define MQTT_CONF_LEN 17
+#define MQTT_CONF_LEN 19
 extern const struct conf_key mqtt_conf[MQTT_CONF_LEN];
 
 struct mqtt_front;

@@ -136,6 +136,7 @@ bool mqtt_on_publish(struct mqtt_conn *mc, const struct mqtt_packet *p)
     const struct mqtt_publish *b = &p->u.publish;
     struct err *err = &mc->home->err;
     struct slice topic;
+    mqtt_conn_charge(mc);
     if (violates(mc, b) || !resolve_alias(mc, b, &topic)) {
         return true;
     }

@@ -164,6 +164,44 @@ static void test_congestion(void **state)
     fake_free(f);
 }
 
+// A client that publishes too fast is read more slowly; nothing is lost.
+static void test_rate_per_client(void **state)
+{
+    (void)state;
+    static const char *const conf[] = {"mqtt.publishes_per_client=10", "mqtt.publishes_burst=3", NULL};
+    struct fake *f = fake_new(conf);
+    struct conn *fast = talk_connected(f, "10 'MQTT' 04 c2 0000 'c1' 'dev' 'pw'");
+    struct conn *other = talk_connected(f, CONNECT4);
+    for (int i = 0; i < 3; i++) {
+        assert_false(fast->paused);
+        say(f, fast, "30 '$muster/telemetry' ({})");
+    }
+    assert_true(fast->paused);
+    say(f, fast, "30 '$muster/telemetry' ({}) | 30 '$muster/telemetry' ({}) | c0");
+    assert_int_equal(fake_ingest->put, 3);
+    say(f, other, "30 '$muster/telemetry' ({}) | c0");
+    heard(other, "d0");
+    static const struct {
+        unsigned ms, put;
+    } steps[] = {{50, 4}, {50, 5}, {50, 5}, {50, 6}, {50, 6}}; // the other client's one counted in
+    for (size_t i = 0; i < sizeof(steps) / sizeof(steps[0]); i++) {
+        fake_sleep(f, steps[i].ms);
+        fake_turn(f);
+        assert_int_equal(fake_ingest->put, steps[i].put);
+    }
+    heard(fast, "");
+    fake_sleep(f, 50);
+    fake_turn(f);
+    heard(fast, "d0");
+    fake_sleep(f, 3600000); // a rest fills the credit to the burst, not beyond
+    for (int i = 0; i < 3; i++) {
+        assert_false(fast->paused);
+        say(f, fast, "30 '$muster/telemetry' ({})");
+    }
+    assert_true(fast->paused);
+    fake_free(f);
+}
+
 static void test_forbidden_forms(void **state)
 {
     (void)state;
@@ -237,6 +275,7 @@ int main(void)
         cmocka_unit_test(test_forbidden_forms),
         cmocka_unit_test(test_topic_alias),
         cmocka_unit_test(test_gone_before_the_commit),
+        cmocka_unit_test(test_rate_per_client),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
