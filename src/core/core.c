@@ -263,15 +263,21 @@ static struct outcome batch_commit(struct core *c, const struct op *last)
     return o;
 }
 
-// Space is over, or back: said once each time it changes.
-static void set_full(struct core *c, bool full)
+// Full is what the telemetry store calls so, whichever store has found it: its reserve goes, which is what deleting and
+// signing in work with, and space is back when that could be made again. Said once each time it changes.
+static void look_at_space(struct core *c, enum status last)
 {
-    if (atomic_exchange(&c->full, full) != full) {
-        if (full) {
-            log_error("core", "storage full: new data is refused, reading goes on, recovery is automatic");
-        } else {
-            log_info("core", "storage has space again");
-        }
+    if (last == ST_FULL) {
+        ts_note_full(c->ts);
+    }
+    bool full = ts_full(c->ts);
+    if (atomic_exchange(&c->full, full) == full) {
+        return;
+    }
+    if (full) {
+        log_error("core", "storage full: new data is refused, reading goes on, recovery is automatic");
+    } else {
+        log_info("core", "storage has space again");
     }
 }
 
@@ -309,6 +315,7 @@ static void batch_run(struct core *c)
     struct outcome o = {ST_OK, ST_OK, {.code = ST_OK}};
     o.all = db_begin(c->db, &o.err);
     if (o.all != ST_OK) {
+        look_at_space(c, o.all);
         batch_refuse(c, &o);
         return;
     }
@@ -326,13 +333,10 @@ static void batch_run(struct core *c)
             break;
         }
     }
-    bool wrote = db_changed(c->db) || ts_staged(c->ts);
     o = batch_commit(c, batch.last);
     if (o.all == ST_FULL || o.staged == ST_FULL) {
         atomic_fetch_add_explicit(&c->stats.full, 1, memory_order_relaxed);
-        set_full(c, true);
-    } else if (o.all == ST_OK && o.staged == ST_OK && wrote) {
-        set_full(c, false);
+        look_at_space(c, ST_FULL);
     }
     atomic_fetch_add_explicit(&c->stats.ops, n, memory_order_relaxed);
     atomic_fetch_add_explicit(&c->stats.batches, 1, memory_order_relaxed);
@@ -362,9 +366,7 @@ static void core_turn(struct turn_hook *h)
         batch_run(c);
     }
     bool more = ts_step(c->ts, clock_wall_us());
-    if (db_checkpoint(c->db, CHECKPOINT_PAGES) == ST_FULL) {
-        set_full(c, true);
-    }
+    look_at_space(c, db_checkpoint(c->db, CHECKPOINT_PAGES));
     if (more || c->pending.first != NULL) {
         run_again(c);
     }

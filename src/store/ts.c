@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/stat.h>
+#include <sys/statvfs.h>
 #include <unistd.h>
 
 #include "base/clock.h"
@@ -64,11 +65,26 @@ static bool reserve_make(const struct ts *t)
 void ts_note_full(struct ts *t)
 {
     char path[TS_PATH_MAX];
+    if (t->full) {
+        return; // many refusals do not put off the next try
+    }
     t->full = true;
     t->full_retry_us = clock_mono_us() + TS_FULL_RETRY_US;
     if (ts_path(t, path, "reserve")) {
         (void)unlink(path);
     }
+}
+
+bool ts_full(const struct ts *t)
+{
+    return t->full;
+}
+
+// Space for the reserve alone would be gone with the next write: then "full" and "not full" would take turns.
+static bool space_for_twice_the_reserve(const struct ts *t)
+{
+    struct statvfs v;
+    return statvfs(t->dir, &v) != 0 || (uint64_t)v.f_bavail * v.f_frsize >= 2 * TS_RESERVE_BYTES;
 }
 
 bool ts_reserve_take_back(struct ts *t)
@@ -80,8 +96,7 @@ bool ts_reserve_take_back(struct ts *t)
     if (now < t->full_retry_us) {
         return false;
     }
-    t->full_retry_us = now + TS_FULL_RETRY_US;
-    t->full = !reserve_make(t);
+    t->full = !(space_for_twice_the_reserve(t) && reserve_make(t));
     return !t->full;
 }
 

@@ -66,6 +66,10 @@ bool ts_staged(const struct ts *t);
 enum status ts_commit(struct ts *t,
                       struct err *err); // sync; ST_FULL: nothing of this batch is stored, stage again later
 void ts_abandon(struct ts *t);
+// The disk is full, as this store or another on the same disk has found: the reserve is given up, so that deleting can work,
+// and telemetry is refused until it could be made again with as much space left beside it (tried every 50 ms by ts_step).
+void ts_note_full(struct ts *t);
+bool ts_full(const struct ts *t);
 // Per-message undo inside a batch: everything staged after ts_mark is forgotten by ts_undo.
 struct ts_mark {
     size_t a, b, c;

@@ -275,7 +275,6 @@ struct ts {
 // ts.c
 enum status ts_settle(struct ts *t); // finishes applying a durable batch; ST_NOMEM: still no memory
 bool ts_reserve_take_back(struct ts *t);
-void ts_note_full(struct ts *t);
 bool ts_path(const struct ts *t, char *dst, const char *fmt, ...) __attribute__((format(printf, 3, 4)));
 bool ts_dirty_push(struct ts *t, struct ts_device *d);
 // `chain`: the point can be found through its series (for duplicates); a replay does without, and without touching the series.

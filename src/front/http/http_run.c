@@ -81,6 +81,9 @@ void http_run_refuse(struct http_req *req, bool body_left)
                   LOGS("error", f->detail), LOGS("request", req->id));
         snprintf(f->detail, sizeof(f->detail), "internal error; the log has it under request %s", req->id);
     }
+    if (f->status == 507) { // what names files and statements is in the log already, once
+        snprintf(f->detail, sizeof(f->detail), "the storage is full and nothing was changed; try again later");
+    }
     buf_clear(&req->out);
     problem_write(&(struct problem){f->status, f->code, f->detail, f->where, req->id}, &req->out);
     http_conn_answer(req->hc,

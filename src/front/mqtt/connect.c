@@ -247,8 +247,8 @@ static void connect_done(struct op *op)
         }
     } else if (mc != NULL && mc->state == MS_CONNECTING) {
         bool wrong = op->status == ST_UNAUTHENTICATED; // a stranger does not learn what was wrong
-        refuse(mc, reason_connack(MQTT_V5, op->status), wrong ? "unknown or wrong credential" : op->err.text,
-               op->err.text);
+        refuse(mc, reason_connack(MQTT_V5, op->status),
+               wrong ? "unknown or wrong credential" : reason_say(op->status, &op->err), op->err.text);
     }
     connect_op_free(co);
 }

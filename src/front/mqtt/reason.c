@@ -87,3 +87,11 @@ const char *reason_text(enum status s)
         return status_text(s);
     }
 }
+
+const char *reason_say(enum status s, const struct err *err)
+{
+    static const bool ours[ST__COUNT] = {
+        [ST_FULL] = true,     [ST_BUSY] = true,    [ST_NOMEM] = true, [ST_SHUTDOWN] = true,
+        [ST_INTERNAL] = true, [ST_TIMEOUT] = true, [ST_IO] = true,    [ST_CORRUPT] = true};
+    return ours[s] ? reason_text(s) : err->text;
+}

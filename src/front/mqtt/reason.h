@@ -11,5 +11,8 @@ uint8_t reason_puback(enum status s);                       // MQTT 5.0
 uint8_t reason_suback(enum mqtt_version v, enum status s);  // for refusals
 // A sentence for outcomes that come without one of their own. Never NULL.
 const char *reason_text(enum status s);
+// What a client may read of a refusal: the text of `err` where it is about his message, reason_text where it is about our
+// insides (names of files and statements are for the log). Borrowed from err.
+const char *reason_say(enum status s, const struct err *err);
 
 #endif

@@ -9,6 +9,7 @@
 #include "domain/telemetry/ledger.h"
 #include "domain/twin/twin.h"
 #include "front/mqtt/counters.h"
+#include "front/mqtt/reason.h"
 #include "proto/cbor.h"
 
 #define ANSWER_MAX    ((size_t)512 * 1024)
@@ -238,7 +239,7 @@ static void write_error(struct buf *out, enum status status, const struct err *e
     jw_key(&w, "code");
     jw_str(&w, status_text(status));
     jw_key(&w, "detail");
-    jw_str(&w, err->text);
+    jw_str(&w, reason_say(status, err));
     if (err->where[0] != '\0') {
         jw_key(&w, "where");
         jw_str(&w, err->where);
@@ -270,7 +271,7 @@ static void request_answer(struct mqtt_conn *mc, struct request *r)
     }
     // A 3.1.1 device that has its answer is not cut off for what the answer says.
     bool said = answers && mc->version != MQTT_V5;
-    mqtt_publish_settle(mc, r->packet_id, said ? ST_OK : s, s != ST_OK ? r->op.err.text : NULL);
+    mqtt_publish_settle(mc, r->packet_id, said ? ST_OK : s, s != ST_OK ? reason_say(s, &r->op.err) : NULL);
     mqtt_publish_flush(mc);
 }
 

@@ -45,8 +45,20 @@ static void test_codes(void **state)
     assert_int_equal(reason_connack(MQTT_V311, ST_UNAUTHENTICATED), 4);
 }
 
+// What is about our insides stays in the log; what is about the client's message is told.
+static void test_what_is_said(void **state)
+{
+    (void)state;
+    struct err err;
+    err_set(&err, ST_FULL, "/var/lib/muster/state.db: db_commit: the disk is full");
+    assert_string_equal(reason_say(ST_FULL, &err), reason_text(ST_FULL));
+    assert_string_equal(reason_say(ST_IO, &err), reason_text(ST_IO));
+    err_set(&err, ST_INVALID, "\"t\" is no number");
+    assert_string_equal(reason_say(ST_INVALID, &err), "\"t\" is no number");
+}
+
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_codes)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_codes), cmocka_unit_test(test_what_is_said)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
