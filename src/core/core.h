@@ -113,4 +113,14 @@ struct core_stats {
 void core_stats(const struct core *c, struct core_stats *out); // any thread
 bool core_storage_full(const struct core *c);                  // any thread: the last commit was refused for space
 
+// Should new data be sent here? Flags the core keeps, so that asking costs nothing. Any thread.
+enum core_state {
+    CORE_STARTING, // until core_set_ready
+    CORE_READY,
+    CORE_FULL,     // reading goes on, nothing new is accepted
+    CORE_STOPPING, // what is queued is still committed
+};
+enum core_state core_state(const struct core *c);
+void core_set_ready(struct core *c); // once: every module has started and every door is open
+
 #endif
