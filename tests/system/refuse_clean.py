@@ -226,9 +226,17 @@ def no_memory():
             if topic == "$muster/telemetry":
                 stored = {int(v) for _, v in s.points("n", "v")}
                 assert set(acked) <= stored, f"lost {set(acked) - stored}"
-        calls = (("GET", "/api/v1/devices?limit=10", lambda n: None), ("POST", "/api/v1/devices", lambda n: {"id": f"made-{n}-{time.monotonic_ns()}"}),
-                 ("PATCH", "/api/v1/devices/n/twin/desired", lambda n: {"d": n}), ("GET", "/api/v1/devices/n/telemetry/v?from=0", lambda n: None),
-                 ("GET", "/api/v1/devices/n/telemetry", lambda n: None), ("POST", "/api/v1/claims", lambda n: {"uses": 1}))
+        for what in ("events", "sessions", "commands", "tokens"):  # something to list
+            s.api("POST", "/api/v1/devices/n/commands", {"name": what})
+        calls = [("POST", "/api/v1/devices", lambda n: {"id": f"made-{n}-{time.monotonic_ns()}", "tags": {"a": "b"}}),
+                 ("PATCH", "/api/v1/devices/n", lambda n: {"name": f"called {n}", "attributes": {"n": n}}),
+                 ("PATCH", "/api/v1/devices/n/twin/desired", lambda n: {"d": n}), ("POST", "/api/v1/claims", lambda n: {"uses": 1}),
+                 ("POST", "/api/v1/devices/n/commands", lambda n: {"name": "go", "payload": {"n": n}})]
+        calls += [("GET", path, None) for path in (
+            "/api/v1/devices?limit=10", "/api/v1/devices/n/twin", "/api/v1/devices/n/telemetry", "/api/v1/devices/n/telemetry/v?from=0",
+            "/api/v1/devices/n/telemetry/v?from=0&bucket=1h&agg=avg", "/api/v1/devices/n/sessions", "/api/v1/devices/n/events",
+            "/api/v1/devices/n/commands", "/api/v1/devices/n/ledger", "/api/v1/presence?limit=5", "/api/v1/audit?limit=5", "/api/v1/claims?limit=5",
+            "/api/v1/tokens", "/metrics")]
         for method, path, body in calls:
             made = []
             def attempt(state, method=method, path=path):
@@ -236,9 +244,10 @@ def no_memory():
                 if outcome == "ok" and state and "id" in state:
                     made.append(state["id"])
                 return outcome
-            sweep(s, faults, f"{method} {path.split('?')[0]}", attempt, lambda n, body=body: body(n) or {} if method != "GET" else None)
+            sweep(s, faults, f"{method} {path}", attempt, lambda n, body=body: body(n) if body else None)
             for name in made:
-                assert s.request("GET", f"/api/v1/devices/{name}")[0] == 200, f"{name} was answered 201 and is not there"
+                status, _, reply = s.request("GET", f"/api/v1/devices/{name}")
+                assert status == 200, f"{name} was answered 201 and is not there: {status} {reply}"
         c = client(s, "next", tls=True).connect()
         assert c.publish("$muster/telemetry", b'{"v":1}', qos=1) == 0
         c.disconnect()
