@@ -58,6 +58,7 @@ struct core {
 
     struct op_list pending; // core thread: arrived, not yet run
     _Atomic uint64_t queue_len;
+    _Atomic bool ready;
     _Atomic bool stopping;
     _Atomic bool full;
     unsigned batch_max;
@@ -716,6 +717,22 @@ struct loop *core_loop(struct core *c)
 bool core_storage_full(const struct core *c)
 {
     return atomic_load_explicit(&c->full, memory_order_relaxed);
+}
+
+enum core_state core_state(const struct core *c)
+{
+    if (atomic_load_explicit(&c->stopping, memory_order_relaxed)) {
+        return CORE_STOPPING;
+    }
+    if (!atomic_load_explicit(&c->ready, memory_order_relaxed)) {
+        return CORE_STARTING;
+    }
+    return core_storage_full(c) ? CORE_FULL : CORE_READY;
+}
+
+void core_set_ready(struct core *c)
+{
+    atomic_store_explicit(&c->ready, true, memory_order_relaxed);
 }
 
 void core_stats(const struct core *c, struct core_stats *out)

@@ -63,7 +63,8 @@ bool tx_after_commit(struct tx *tx, void (*fn)(struct core *c, void *arg), void 
 // Publishes an event after the commit; takes the reference. Dropped when the operation or the commit fails.
 bool tx_event(struct tx *tx, struct event *ev);
 
-// Core thread only: state modules keep for themselves between operations (live devices, dirty ledgers). One slot per module.
+// State modules keep for themselves between operations (live devices, dirty ledgers), one slot per module. Core thread only,
+// but a slot that is set before core_start and never again may be read from any tx.
 enum core_slot {
     CORE_SLOT_PRESENCE,
     CORE_SLOT_TELEMETRY,
@@ -111,5 +112,15 @@ struct core_stats {
 };
 void core_stats(const struct core *c, struct core_stats *out); // any thread
 bool core_storage_full(const struct core *c);                  // any thread: the last commit was refused for space
+
+// Should new data be sent here? Flags the core keeps, so that asking costs nothing. Any thread.
+enum core_state {
+    CORE_STARTING, // until core_set_ready
+    CORE_READY,
+    CORE_FULL,     // reading goes on, nothing new is accepted
+    CORE_STOPPING, // what is queued is still committed
+};
+enum core_state core_state(const struct core *c);
+void core_set_ready(struct core *c); // once: every module has started and every door is open
 
 #endif

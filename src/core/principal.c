@@ -13,8 +13,9 @@ _Static_assert(PERM__COUNT <= 64, "a principal keeps its permissions in 64 bits"
 // All that only looks, but the audit record.
 #define PERMS_LOOK                                                                                                     \
     (BIT(DEVICE_READ) | BIT(CLAIM_READ) | BIT(CERT_READ) | BIT(TWIN_READ) | BIT(TELEMETRY_READ) | BIT(COMMAND_READ) |  \
-     BIT(PRESENCE_READ) | BIT(LEDGER_READ) | BIT(SETTINGS_READ) | BIT(TOKEN_READ) | BIT(METRICS_READ))
-#define PERMS_ACROSS_TENANTS (BIT(TENANT_READ) | BIT(TENANT_WRITE))
+     BIT(PRESENCE_READ) | BIT(LEDGER_READ) | BIT(SETTINGS_READ) | BIT(TOKEN_READ))
+// What tells of all tenants or changes them: no role has it, only the system owner.
+#define PERMS_ACROSS_TENANTS (BIT(TENANT_READ) | BIT(TENANT_WRITE) | BIT(METRICS_READ))
 #define PERMS_ALL            ((UINT64_C(1) << PERM__COUNT) - 1)
 
 struct role_row {

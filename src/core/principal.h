@@ -34,7 +34,7 @@
     X(TOKEN_WRITE, "token:write")                                                                                      \
     X(TENANT_READ, "tenant:read")   /* system owner only: across tenants */                                            \
     X(TENANT_WRITE, "tenant:write") /* system owner only */                                                            \
-    X(METRICS_READ, "metrics:read")
+    X(METRICS_READ, "metrics:read") /* system owner only: figures of the whole process */
 
 enum perm {
 #define X(name, text) PERM_##name,
@@ -63,7 +63,7 @@ const char *perm_text(enum perm p);
 bool perm_parse(struct slice text, enum perm *ret);
 const char *role_text(enum role r);
 bool role_parse(struct slice text, enum role *ret);
-uint64_t role_perms(enum role r); // without TENANT_*: those belong to the system owner token only
+uint64_t role_perms(enum role r); // without TENANT_* and METRICS_READ: those belong to the system owner token only
 uint64_t perms_all(void);
 static inline bool principal_may(const struct principal *w, enum perm p)
 {

@@ -4,11 +4,14 @@
 #include <math.h>
 #include <stdio.h>
 
+#include "base/clock.h"
 #include "base/json.h"
 #include "base/reader.h"
 #include "base/utf8.h"
 
 #define CBOR_TAG_SELF_DESCRIBED 55799
+#define EPOCH_S_MIN             (-62167219200.0) // the year 0
+#define EPOCH_S_MAX             253402300799.0   // the end of the year 9999
 
 // What an item is, as far as its place cares.
 enum cbor_kind { CK_NUMBER, CK_TEXT, CK_OTHER };
@@ -65,7 +68,7 @@ static bool cbor_accept(struct cbor_run *r, enum cbor_kind kind)
         cbor_fail(r, ST_MALFORMED, "an indefinite string holds something else than chunks of its kind");
     } else if (place == CP_MAP_KEY && kind != CK_TEXT) {
         cbor_fail(r, ST_INVALID, "a map key must be text");
-    } else if (r->want != CW_ANY && (r->want == CW_TEXT) != (kind == CK_TEXT)) {
+    } else if (r->want == CW_TEXT && kind != CK_TEXT) {
         cbor_fail(r, ST_INVALID, "tag 0 must hold text");
     } else if (r->want == CW_NUMBER && kind != CK_NUMBER) {
         cbor_fail(r, ST_INVALID, "tag 1 must hold a number");
@@ -268,9 +271,24 @@ static void on_break(void *arg)
     cbor_complete(r);
 }
 
+// The number of tag 1 as text. A double tells microseconds apart until the year 2255.
+static void cbor_time(struct cbor_run *r, double seconds)
+{
+    if (!(seconds >= EPOCH_S_MIN && seconds <= EPOCH_S_MAX)) {
+        cbor_fail(r, ST_INVALID, "a time of tag 1 must be in the years 0 to 9999");
+    } else if (cbor_accept(r, CK_NUMBER)) {
+        char text[CLOCK_RFC3339_MAX];
+        clock_rfc3339(llround(seconds * 1e6), text);
+        jw_str(&r->w, text);
+        cbor_complete(r);
+    }
+}
+
 static void cbor_unsigned(struct cbor_run *r, uint64_t v)
 {
-    if (cbor_accept(r, CK_NUMBER)) {
+    if (r->want == CW_NUMBER) {
+        cbor_time(r, (double)v);
+    } else if (cbor_accept(r, CK_NUMBER)) {
         jw_uint(&r->w, v);
         cbor_complete(r);
     }
@@ -279,6 +297,10 @@ static void cbor_unsigned(struct cbor_run *r, uint64_t v)
 // The value is -1 - v.
 static void cbor_negative(struct cbor_run *r, uint64_t v)
 {
+    if (r->want == CW_NUMBER) {
+        cbor_time(r, -1 - (double)v);
+        return;
+    }
     if (!cbor_accept(r, CK_NUMBER)) {
         return;
     }
@@ -298,6 +320,8 @@ static void cbor_real(struct cbor_run *r, double v)
 {
     if (!isfinite(v)) {
         cbor_fail(r, ST_INVALID, "NaN and Infinity are no JSON numbers");
+    } else if (r->want == CW_NUMBER) {
+        cbor_time(r, v);
     } else if (cbor_accept(r, CK_NUMBER)) {
         jw_double(&r->w, v);
         cbor_complete(r);

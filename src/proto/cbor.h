@@ -8,7 +8,9 @@
 //   false, true, null        the same; undefined becomes null; other simple values refused
 //   text string              string; every chunk of an indefinite one must be valid UTF-8 by itself
 //   byte string              base64url text without padding (RFC 4648 section 5); chunks are joined first
-//   tag 0, tag 1 (time)      their content, unchanged: text, or a number in seconds
+//   tag 0 (RFC 3339 text)    its content, unchanged
+//   tag 1 (epoch seconds)    RFC 3339 text with microseconds: a bare number means milliseconds
+//                            everywhere else; years 0 to 9999
 //   tag 55799 (this is CBOR) its content; every other tag refused
 #ifndef PROTO_CBOR_H
 #define PROTO_CBOR_H

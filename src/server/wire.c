@@ -259,6 +259,7 @@ enum status server_new(const struct conf *conf, struct server **ret, struct err 
             return st;
         }
     }
+    core_set_ready(s->core);
     *ret = s;
     return ST_OK;
 }

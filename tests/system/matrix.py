@@ -254,7 +254,7 @@ class Matrix:
         token = self.fixtures.claim_token() if op["name"] == "enroll.create" else None
         self.expect("public", op, self.call(op, token), op.get("status", 200))
 
-    # tenant.*: only the token of the first start
+    # What tells of all tenants: only the token of the first start
     def system_only(self, op):
         self.expect("system owner", op, self.call(op, self.system), op.get("status", 200))
 
@@ -267,7 +267,7 @@ class Matrix:
             self.strangers(op)
             for role in apispec.ROLES:
                 self.role(op, role)
-            if op["permission"].startswith("tenant:"):
+            if op["permission"] in apispec.SYSTEM_ONLY:
                 self.system_only(op)
         return len(ops)
 

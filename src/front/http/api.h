@@ -25,7 +25,8 @@ enum api_runs {
 struct api_op;
 struct api_call {
     const struct api_op *op;
-    struct tx *tx;
+    struct core *core;
+    struct tx *tx; // NULL for API_IO
     struct arena *arena; // lives until the reply is sent
     struct slice
         params[API_PARAMS_MAX]; // validated, percent-decoded, in the order of the description; p == NULL: absent

@@ -154,6 +154,7 @@ static enum status handle(struct http_req *req, struct err *err)
 {
     jw_init(&req->jw, &req->out);
     req->call.op = req->api;
+    req->call.core = req->front->conf.core;
     req->call.arena = &req->arena;
     req->call.peer_addr = slice_str(req->peer);
     req->call.bearer = req->api->perm == PERM_PUBLIC ? req->token : (struct slice){NULL, 0};

@@ -25,10 +25,14 @@ enum status op_system_health(struct api_call *call, struct err *err)
 
 enum status op_system_ready(struct api_call *call, struct err *err)
 {
-    (void)err; // that we run on the core thread is the proof that it works
-    bool full = core_storage_full(call->tx->core);
-    put_status(call, full ? "storage_full" : "ready");
-    if (full) {
+    static const char *const texts[] = {[CORE_STARTING] = "starting",
+                                        [CORE_READY] = "ready",
+                                        [CORE_FULL] = "storage_full",
+                                        [CORE_STOPPING] = "stopping"};
+    (void)err;
+    enum core_state state = core_state(call->core);
+    put_status(call, texts[state]);
+    if (state != CORE_READY) {
         call->status = 503;
     }
     return ST_OK;

@@ -247,6 +247,18 @@ static void test_every(void **state)
     stop(f);
 }
 
+static void test_state(void **state)
+{
+    struct fixture *f = *state;
+    assert_int_equal(core_state(f->core), CORE_STARTING);
+    start(f);
+    assert_int_equal(core_state(f->core), CORE_STARTING); // threads alone are not ready
+    core_set_ready(f->core);
+    assert_int_equal(core_state(f->core), CORE_READY);
+    stop(f);
+    assert_int_equal(core_state(f->core), CORE_STOPPING);
+}
+
 static void test_stop_commits_what_is_queued(void **state)
 {
     struct fixture *f = *state;
@@ -338,6 +350,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_hooks_of_the_failed_are_undone, setup, teardown),
         cmocka_unit_test_setup_teardown(test_boot, setup, teardown),
         cmocka_unit_test_setup_teardown(test_every, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_state, setup, teardown),
         cmocka_unit_test_setup_teardown(test_stop_commits_what_is_queued, setup, teardown),
         cmocka_unit_test_setup_teardown(test_events_of_the_failed_are_dropped, setup, teardown),
     };

@@ -254,10 +254,8 @@ static void what_nobody_answers_expires(void **state)
     clock_fake(clock_wall_us() + COMMAND_TTL_DFLT_US + 1000000, clock_mono_us());
     assert_int_equal(core_start(l.core.core, NULL), ST_OK);
     usleep(1500 * 1000); // expiry runs once a second
-    telemetry_stop(l.core.core);
     core_stop(l.core.core);
-    presence_stop(l.core.core);
-    testcore_stop(&l.core);
+    testlive_stop_core(&l);
     clock_fake_off();
     testcore_reopen(&l.core);
     testlive_start(&l);

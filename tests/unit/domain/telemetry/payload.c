@@ -11,6 +11,7 @@
 
 #include "base/buf.h"
 #include "base/map.h"
+#include "proto/cbor.h"
 
 #define NOW_US 1700000000000000LL
 
@@ -82,6 +83,23 @@ static void times(void **state)
         assert_true(f.p.groups[0].ts_us == good[i].us);
         payload_release(&f.p);
     }
+}
+
+// {"ts": 1(1700000000.123456), "values": {"t": 21}}: tag 1 counts seconds, a bare number milliseconds.
+static void a_tagged_time_of_cbor_is_in_seconds(void **state)
+{
+    (void)state;
+    static const uint8_t item[] = "\xa2\x62ts\xc1\xfb\x41\xd9\x54\xfc\x40\x07\xe6\xb4\x66values\xa1\x61t\x15";
+    struct cbor_limits limits = cbor_limits_default();
+    struct fixture f = {0};
+    struct buf json = buf_heap(1024);
+    assert_int_equal(cbor_to_json(slice_make(item, sizeof(item) - 1), &limits, &json, &f.err), ST_OK);
+    assert_int_equal(payload_decode(&f.p, buf_view(&json), NOW_US, &f.err), ST_OK);
+    assert_int_equal(f.p.groups_len, 1);
+    assert_true(f.p.groups[0].ts_us == 1700000000123456);
+    assert_int_equal(point(&f, "t")->value.i, 21);
+    buf_release(&json);
+    payload_release(&f.p);
 }
 
 static void records_of_an_array_keep_their_own_times(void **state)
@@ -251,6 +269,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(values_of_every_kind),
         cmocka_unit_test(times),
+        cmocka_unit_test(a_tagged_time_of_cbor_is_in_seconds),
         cmocka_unit_test(records_of_an_array_keep_their_own_times),
         cmocka_unit_test(nested_objects_become_dotted_names),
         cmocka_unit_test(a_name_twice_is_one_point_with_the_last_value),
