@@ -178,7 +178,7 @@ static bool table_set(struct ts_table *tab, uint32_t id, struct ts_series *s)
         tab->len = len;
     }
     if (tab->blocks[block] == NULL) {
-        tab->blocks[block] = calloc(TS_BLOCK, sizeof(**tab->blocks));
+        tab->blocks[block] = calloc(TS_BLOCK, sizeof(struct ts_series *));
         if (tab->blocks[block] == NULL) {
             return false;
         }
