@@ -201,16 +201,14 @@ static enum status turn_dial(struct agent *a, int64_t now_ms, struct err *err)
     return agent_dial(a, err);
 }
 
-// Twice per connection: when the certificates have been read, before the handshake; and after it.
+// When the certificates have been read, after the handshake, and after an attempt that failed.
 static void turn_memory(struct agent *a)
 {
     enum muster_state state = muster_state(a->client);
-    unsigned stage = state == MUSTER_OPENING ? 1 : a->online ? 2 : 0;
-    if (stage > a->trimmed) {
+    bool resting = state == MUSTER_OPENING || state == MUSTER_ONLINE || state == MUSTER_WAITING;
+    if (resting && state != a->trimmed) {
         agent_trim_memory();
-        a->trimmed = stage;
-    } else if (stage == 0 && state == MUSTER_WAITING) {
-        a->trimmed = 0;
+        a->trimmed = state;
     }
 }
 

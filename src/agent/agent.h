@@ -44,9 +44,9 @@ struct agent {
     bool twin_due;      // the whole twin must be asked for: what was taken back while we were away is in no delta
     bool rewind;        // a message was refused for the time being: send again from the first one
     bool sampled;
-    unsigned trimmed;      // memory given back on this connection: 1 before the handshake, 2 after it
-    unsigned try_refusals; // of a renewed certificate
-    unsigned flying;       // telemetry messages in the client's window
+    enum muster_state trimmed; // in which state memory was given back last
+    unsigned try_refusals;     // of a renewed certificate
+    unsigned flying;           // telemetry messages in the client's window
     unsigned enroll_failures;
     uint32_t settings_crc;                // of settings.json
     uint32_t reported_crc, reporting_crc; // of the report the server has, and of the one on its way

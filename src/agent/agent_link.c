@@ -30,7 +30,7 @@ enum status agent_dial(struct agent *a, struct err *err)
         a->report_flying = false;
     }
     agent_trim_memory(); // what enrolment needed
-    a->trimmed = 0;
+    a->trimmed = MUSTER_IDLE;
     if (!ok || muster_start(a->client) != MUSTER_OK) {
         return err_set(err, ST_NOMEM, "cannot start the client");
     }
@@ -214,6 +214,7 @@ static void state_changed(void *agent, const struct muster_change *change)
     struct agent *a = agent;
     bool was_online = a->online;
     a->online = false;
+    a->trimmed = MUSTER_IDLE; // a step may have passed through several states
     if (change->to == MUSTER_ONLINE) {
         went_online(a);
         return;

@@ -42,10 +42,16 @@ uint32_t rd_u32(struct reader *r)
 
 uint64_t rd_u64(struct reader *r)
 {
-    return rd_be(r, 8);
+    const uint8_t *p = rd_take(r, 8);
+    if (p == NULL) {
+        return 0;
+    }
+    // Written out, because compilers make one load of it.
+    return (uint64_t)p[0] << 56 | (uint64_t)p[1] << 48 | (uint64_t)p[2] << 40 | (uint64_t)p[3] << 32 |
+           (uint64_t)p[4] << 24 | (uint64_t)p[5] << 16 | (uint64_t)p[6] << 8 | (uint64_t)p[7];
 }
 
-uint64_t rd_uvarint(struct reader *r)
+uint64_t rd_uvarint_long(struct reader *r)
 {
     const uint8_t *p = r->p;
     uint64_t v = 0;

@@ -36,7 +36,15 @@ uint8_t rd_u8(struct reader *r);
 uint16_t rd_u16(struct reader *r); // big-endian, as all of these
 uint32_t rd_u32(struct reader *r);
 uint64_t rd_u64(struct reader *r);
-uint64_t rd_uvarint(struct reader *r); // LEB128; overlong (non-minimal) or > 64 bit fails
+uint64_t rd_uvarint_long(struct reader *r); // of rd_uvarint, when it is not one byte
+// LEB128; overlong (non-minimal) or > 64 bit fails. Most are one byte long: that is worth a short way.
+static inline uint64_t rd_uvarint(struct reader *r)
+{
+    if (!r->failed && r->p < r->end && *r->p < 0x80) {
+        return *r->p++;
+    }
+    return rd_uvarint_long(r);
+}
 int64_t rd_svarint(struct reader *r);
 struct slice rd_bytes(struct reader *r, size_t n);
 struct slice rd_rest(struct reader *r);

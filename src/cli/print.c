@@ -89,8 +89,12 @@ static char *cell_text(const json_t *v)
             buf_printf(&b, "%s%s=%s", b.len > 0 ? " " : "", key, text != NULL ? text : "");
             free(text);
         }
+    } else if (json_is_real(v)) {
+        struct jw w;
+        jw_init(&w, &b);
+        jw_double(&w, json_real_value(v)); // the shortest text that is exactly this number
     } else {
-        char *text = json_dumps(v, JSON_ENCODE_ANY | JSON_COMPACT | JSON_REAL_PRECISION(12));
+        char *text = json_dumps(v, JSON_ENCODE_ANY | JSON_COMPACT);
         buf_str(&b, text != NULL ? text : "?");
         free(text);
     }

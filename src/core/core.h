@@ -63,7 +63,8 @@ bool tx_after_commit(struct tx *tx, void (*fn)(struct core *c, void *arg), void 
 // Publishes an event after the commit; takes the reference. Dropped when the operation or the commit fails.
 bool tx_event(struct tx *tx, struct event *ev);
 
-// Core thread only: state modules keep for themselves between operations (live devices, dirty ledgers). One slot per module.
+// State modules keep for themselves between operations (live devices, dirty ledgers), one slot per module. Core thread only,
+// but a slot that is set before core_start and never again may be read from any tx.
 enum core_slot {
     CORE_SLOT_PRESENCE,
     CORE_SLOT_TELEMETRY,

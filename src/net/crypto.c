@@ -1,12 +1,11 @@
+// Every connect is checked with a hash, also when there is no memory. The EVP interface allocates for each digest; the older one
+// works in memory of the caller, which is why it is used here although OpenSSL 3 calls it deprecated.
+#define OPENSSL_SUPPRESS_DEPRECATED
 #include "net/crypto.h"
 
 #include <assert.h>
 #include <openssl/crypto.h>
-#include <openssl/evp.h>
-#include <openssl/hmac.h>
 #include <openssl/sha.h>
-#include <stdio.h>
-#include <stdlib.h>
 
 #include "base/rand.h"
 #include "base/reader.h"
@@ -14,29 +13,46 @@
 // Most secret bytes in one token: what a caller may ask of crypto_token.
 #define TOKEN_BYTES_MAX 128
 
-// A digest can only fail when the crypto library itself is broken or out of memory. To go on with a wrong hash would be an
-// open door, so the process ends.
-static void digest_must(bool ok, const char *what)
-{
-    if (!ok) {
-        fprintf(stderr, "crypto: %s failed\n", what);
-        abort();
-    }
-}
-
 void crypto_sha256(struct slice in, uint8_t out[SHA256_LEN])
 {
     static_assert(SHA256_LEN == SHA256_DIGEST_LENGTH, "one SHA-256");
-    digest_must(SHA256(in.p != NULL ? in.p : (const uint8_t *)"", in.len, out) != NULL, "SHA-256");
+    SHA256_CTX c;
+    SHA256_Init(&c);
+    SHA256_Update(&c, in.p, in.len);
+    SHA256_Final(out, &c);
+    crypto_wipe(&c, sizeof(c));
+}
+
+// One of the two nested hashes of RFC 2104: the key, padded and masked, before `in`.
+static void keyed_hash(const uint8_t key[SHA256_CBLOCK], uint8_t mask, struct slice in, uint8_t out[SHA256_LEN])
+{
+    uint8_t block[SHA256_CBLOCK];
+    for (size_t i = 0; i < sizeof(block); i++) {
+        block[i] = key[i] ^ mask;
+    }
+    SHA256_CTX c;
+    SHA256_Init(&c);
+    SHA256_Update(&c, block, sizeof(block));
+    SHA256_Update(&c, in.p, in.len);
+    SHA256_Final(out, &c);
+    crypto_wipe(&c, sizeof(c));
+    crypto_wipe(block, sizeof(block));
 }
 
 void crypto_hmac_sha256(struct slice key, struct slice in, uint8_t out[SHA256_LEN])
 {
-    assert(key.len <= INT32_MAX);
-    unsigned len = 0;
-    const void *k = key.p != NULL ? key.p : (const uint8_t *)"";
-    const uint8_t *d = in.p != NULL ? in.p : (const uint8_t *)"";
-    digest_must(HMAC(EVP_sha256(), k, (int)key.len, d, in.len, out, &len) != NULL && len == SHA256_LEN, "HMAC-SHA-256");
+    uint8_t padded[SHA256_CBLOCK] = {0};
+    uint8_t inner[SHA256_LEN];
+    if (key.len > sizeof(padded)) {
+        crypto_sha256(key, padded);
+    } else {
+        struct buf b = buf_fixed(padded, sizeof(padded));
+        buf_slice(&b, key);
+    }
+    keyed_hash(padded, 0x36, in, inner);
+    keyed_hash(padded, 0x5c, slice_make(inner, sizeof(inner)), out);
+    crypto_wipe(padded, sizeof(padded));
+    crypto_wipe(inner, sizeof(inner));
 }
 
 bool crypto_equal(struct slice a, struct slice b)

@@ -7,7 +7,7 @@
 #include "base/status.h"
 
 #define SHA256_LEN 32
-// Neither can fail: a crypto library that cannot hash ends the process. Any thread.
+// Neither allocates or can fail. Any thread.
 void crypto_sha256(struct slice in, uint8_t out[SHA256_LEN]);
 void crypto_hmac_sha256(struct slice key, struct slice in, uint8_t out[SHA256_LEN]);
 bool crypto_equal(struct slice a, struct slice b); // constant time in the contents; lengths are not secret

@@ -1,13 +1,16 @@
 #include <assert.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <netdb.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
+#include "base/clock.h"
 #include "base/log.h"
 #include "net/conn_priv.h"
 
@@ -16,6 +19,8 @@
 #define ACCEPTS_A_TURN  64  // then the connections that are there get their turn
 #define ACCEPT_PAUSE_MS 100 // after a failure for want of descriptors or memory
 #define PORT_TRIES      8   // port 0 on several addresses: until one number is free on all
+#define KEPT_FDS        64  // descriptors that connections may not take: the stores open files while they work
+#define SAY_REFUSED_US  10000000
 
 // One listening socket on one loop.
 struct acceptor {
@@ -36,6 +41,8 @@ struct listener {
     struct tls_ctx *tls;
     bool is_tls; // never changes
     uint16_t port;
+    int fd_max;              // a connection's descriptor is below this
+    _Atomic int64_t said_us; // when a refusal was logged last
     atomic_bool stopped;
     _Atomic uint64_t open, accepted, refused, accept_failures, tls_failures;
     unsigned acceptors_len;
@@ -109,13 +116,39 @@ static void accept_failed(struct acceptor *a)
     timer_start(&a->again, ACCEPT_PAUSE_MS, 0);
 }
 
+// The system gives the lowest free number, so a high one says how many are taken.
+static int highest_fd(void)
+{
+    struct rlimit lim;
+    if (getrlimit(RLIMIT_NOFILE, &lim) != 0 || lim.rlim_cur >= INT_MAX) {
+        return INT_MAX;
+    }
+    rlim_t kept = lim.rlim_cur / 4 < KEPT_FDS ? lim.rlim_cur / 4 : KEPT_FDS;
+    return (int)(lim.rlim_cur - kept);
+}
+
+// Told to the log every ten seconds at most: strangers decide how often it happens.
+static void refuse(struct listener *ln, int fd, const char *why)
+{
+    close(fd);
+    atomic_fetch_add(&ln->refused, 1);
+    int64_t now = clock_mono_us();
+    int64_t said = atomic_load(&ln->said_us);
+    if ((said == 0 || now - said > SAY_REFUSED_US) && atomic_compare_exchange_strong(&ln->said_us, &said, now)) {
+        log_warn("net", "connections are refused", LOGU("port", ln->port), LOGS("why", why));
+    }
+}
+
 static void accepted(struct acceptor *a, int fd, const struct sockaddr_storage *peer)
 {
     struct listener *ln = a->listener;
+    if (fd >= ln->fd_max) {
+        refuse(ln, fd, "almost all descriptors of this process are in use; raise the limit of open files");
+        return;
+    }
     if (atomic_fetch_add(&ln->open, 1) >= ln->conf.conns_max) {
         atomic_fetch_sub(&ln->open, 1);
-        atomic_fetch_add(&ln->refused, 1);
-        close(fd);
+        refuse(ln, fd, "as many as this listener may have are open");
         return;
     }
     atomic_fetch_add(&ln->accepted, 1);
@@ -442,6 +475,7 @@ static struct listener *new_listener(const struct listen_conf *conf, unsigned ac
     pthread_mutex_init(&ln->tls_lock, NULL);
     ln->tls = tls_ref(conf->tls);
     ln->is_tls = conf->tls != NULL;
+    ln->fd_max = highest_fd();
     for (unsigned i = 0; i < acceptors_max; i++) {
         struct acceptor *a = &ln->acceptors[i];
         a->fd = a->spare = -1;

@@ -83,6 +83,7 @@ _Noreturn void db_fatal(const char *path, const char *doing, int rc, int sys_err
 static enum status db_status_of(int rc, const char **ret_text)
 {
     *ret_text = sqlite3_errstr(rc);
+    rc = rc == SQLITE_IOERR_NOMEM ? SQLITE_NOMEM : rc;
     if (rc == SQLITE_CONSTRAINT_UNIQUE || rc == SQLITE_CONSTRAINT_PRIMARYKEY || rc == SQLITE_CONSTRAINT_ROWID) {
         *ret_text = "already there";
         return ST_EXISTS;

@@ -62,6 +62,15 @@ static bool reserve_make(const struct ts *t)
     return ok;
 }
 
+// Opening needs a little space itself (shared memory of the partitions): when there is none, the reserve gives it.
+static void reserve_for_open(struct ts *t)
+{
+    struct statvfs fs;
+    if (statvfs(t->dir, &fs) == 0 && (uint64_t)fs.f_bavail * fs.f_frsize < TS_RESERVE_BYTES) {
+        ts_note_full(t);
+    }
+}
+
 void ts_note_full(struct ts *t)
 {
     char path[TS_PATH_MAX];
@@ -96,6 +105,7 @@ bool ts_reserve_take_back(struct ts *t)
     if (now < t->full_retry_us) {
         return false;
     }
+    t->full_retry_us = now + TS_FULL_RETRY_US;
     t->full = !(space_for_twice_the_reserve(t) && reserve_make(t));
     return !t->full;
 }
@@ -119,6 +129,7 @@ static enum status open_files(struct ts *t, struct err *err)
         enum status st = errno == ENOSPC || errno == EDQUOT ? ST_FULL : ST_IO;
         return err_set(err, st, "%s: cannot be created: %s", t->dir, strerror(errno));
     }
+    reserve_for_open(t);
     enum status st = ts_part_list(t, err);
     if (st == ST_OK) {
         st = ts_catalog_open(t, err);
@@ -126,7 +137,7 @@ static enum status open_files(struct ts *t, struct err *err)
     if (st == ST_OK) {
         st = ts_log_open(t, err);
     }
-    if (st == ST_OK && !reserve_make(t)) {
+    if (st == ST_OK && !t->full && !reserve_make(t)) {
         ts_note_full(t);
     }
     return st;
@@ -216,60 +227,75 @@ bool ts_dirty_push(struct ts *t, struct ts_device *d)
     return true;
 }
 
-static bool staged_room(struct ts *t)
+struct ts_staged *ts_stage_grow(struct ts *t)
 {
-    if (t->staged_len < t->staged_cap) {
-        return true;
-    }
     size_t cap = t->staged_cap > 0 ? t->staged_cap * 2 : 256;
     struct ts_staged *staged = reallocarray(t->staged, cap, sizeof(*staged));
     if (staged == NULL) {
-        return false;
+        return NULL;
     }
     t->staged = staged;
     t->staged_cap = cap;
-    return true;
+    return &t->staged[t->staged_len];
 }
 
-enum status ts_stage(struct ts *t, struct ts_series *s, int64_t time, struct ts_value v, bool chain)
+enum status ts_stage_value(struct ts *t, struct ts_staged *p, const struct ts_value *v)
 {
-    if (!staged_room(t)) {
-        return ST_NOMEM;
-    }
     union {
         double f;
         uint64_t u;
     } bits = {.u = 0};
-    struct ts_staged p = {.s = s, .t = time, .type = (uint8_t)v.type};
-    switch (v.type) {
+    p->type = (uint8_t)v->type;
+    switch (v->type) {
     case TS_DOUBLE:
-        bits.f = v.f;
+        bits.f = v->f;
         break;
     case TS_INT:
-        bits.u = (uint64_t)v.i;
+        bits.u = (uint64_t)v->i;
         break;
     case TS_BOOL:
-        bits.u = v.b ? 1 : 0;
+        bits.u = v->b ? 1 : 0;
         break;
     case TS_STRING:
         bits.u = t->text.len;
-        p.len = (uint16_t)v.s.len;
-        if (!buf_slice(&t->text, v.s)) {
+        p->len = (uint16_t)v->s.len;
+        if (!buf_slice(&t->text, v->s)) {
             t->text.failed = false;
-            return t->text.len + v.s.len > TS_TEXT_MAX ? ST_BUSY : ST_NOMEM;
+            return t->text.len + v->s.len > TS_TEXT_MAX ? ST_BUSY : ST_NOMEM;
         }
         break;
     }
-    p.v = bits.u;
-    if (chain) {
-        p.prev = s->staged;
-        s->staged = (uint32_t)t->staged_len + 1;
-    }
-    t->staged[t->staged_len++] = p;
+    p->v = bits.u;
     return ST_OK;
 }
 
-static inline struct ts_value staged_value(const struct ts *t, const struct ts_staged *p)
+// The point can be found through its series until the batch is settled: for duplicates within a batch.
+static enum status stage(struct ts *t, struct ts_series *s, int64_t time, const struct ts_value *v, bool created)
+{
+    struct ts_staged *p = ts_stage_slot(t);
+    enum status st = p != NULL ? ts_stage_value(t, p, v) : ST_NOMEM;
+    if (st != ST_OK) {
+        return st;
+    }
+    p->s = s;
+    p->t = time;
+    p->prev = s->staged;
+    p->created = created;
+    p->covered = false;
+    s->staged = (uint32_t)++t->staged_len;
+    return ST_OK;
+}
+
+static inline struct ts_value staged_double(const struct ts_staged *p)
+{
+    union {
+        uint64_t u;
+        double f;
+    } bits = {.u = p->v};
+    return (struct ts_value){.type = TS_DOUBLE, .f = bits.f};
+}
+
+static struct ts_value staged_value(const struct ts *t, const struct ts_staged *p)
 {
     struct ts_value v = {.type = (enum ts_type)p->type};
     union {
@@ -383,10 +409,8 @@ enum status ts_put(struct ts *t, struct ts_device *d, int64_t ts_us, struct slic
     if (st != ST_OK) {
         return st;
     }
-    st = ts_stage(t, s, ts_us, v, true);
-    if (st == ST_OK) {
-        t->staged[t->staged_len - 1].created = created;
-    } else if (created) {
+    st = stage(t, s, ts_us, &v, created);
+    if (st != ST_OK && created) {
         ts_series_unmake(t, s);
     }
     return st;
@@ -491,7 +515,7 @@ enum status ts_settle(struct ts *t)
         if (t->applied + TS_AHEAD < t->staged_len) {
             settle_fetch(p);
         }
-        const struct ts_value v = staged_value(t, p);
+        const struct ts_value v = p->type == TS_DOUBLE ? staged_double(p) : staged_value(t, p);
         enum status st = ts_series_apply(t, p->s, p->t, &v, p->covered);
         if (st != ST_OK) {
             return st;

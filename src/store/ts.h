@@ -61,8 +61,7 @@ void ts_counters(struct ts *t, uint64_t device,
                  uint64_t out[TS_COUNTERS]); // committed values; zeros when unknown
 void ts_tenant_counters(const struct ts *t, uint32_t tenant, uint64_t out[TS_COUNTERS]);
 
-// Is anything waiting for ts_commit?
-bool ts_staged(const struct ts *t);
+bool ts_staged(const struct ts *t); // something waits for ts_commit or ts_abandon
 enum status ts_commit(struct ts *t,
                       struct err *err); // sync; ST_FULL: nothing of this batch is stored, stage again later
 void ts_abandon(struct ts *t);
@@ -92,7 +91,8 @@ enum status ts_device_erase(struct ts *t, uint64_t device, struct err *err);
 struct ts_stats {
     uint64_t points, messages_bytes, commits, series, head_bytes, log_bytes, chunk_bytes, corrupt, flushes;
 };
-// Figures since ts_open (points, commits, flushes, corrupt records) and of this moment (the others). Owner thread.
+// `points`, `commits`, `messages_bytes` and `flushes` count since the start (points of the replay included); `series` are those
+// in memory; bytes are what stands on disk or in memory now. Owner thread.
 void ts_stats(const struct ts *t, struct ts_stats *out);
 
 // Last values: for each metric of the device the newest point by time. Owner thread. Returns the number of metrics.

@@ -291,38 +291,57 @@ static bool put_regular(struct ts_chunk *c, uint64_t number, struct slice str)
         put_run(c);
         return true;
     }
-    if (c->codec.kind == TS_KIND_XOR) {
-        c->run = false;
-        uint8_t header = xor_header(number ^ c->last);
-        put_u8(c, header);
-        put_xor_bytes(c, number ^ c->last, header);
-        c->last = number;
-        return true;
-    }
-    uint64_t z = zigzag((int64_t)(number - c->last));
-    if (z >= TOKEN_SHORT) {
-        return false;
-    }
     c->run = false;
-    put_u8(c, (uint8_t)z);
+    uint8_t header = xor_header(number ^ c->last);
+    put_u8(c, header);
+    put_xor_bytes(c, number ^ c->last, header);
     c->last = number;
     return true;
+}
+
+static inline void put_general(struct ts_chunk *c, int64_t step)
+{
+    uint64_t dod = zigzag(step - c->step);
+    c->run = false;
+    c->step = step;
+    if (dod < TOKEN_DOD_MORE) {
+        put_u8(c, (uint8_t)(TOKEN_GENERAL | dod));
+        return;
+    }
+    put_u8(c, TOKEN_GENERAL | TOKEN_DOD_MORE);
+    put_uvarint(c, dod);
+}
+
+// A point of a kind that is written as differences of whole numbers: the way of most.
+static inline void put_number(struct ts_chunk *c, int64_t t, int64_t step, uint64_t number)
+{
+    uint64_t z = zigzag((int64_t)(number - c->last));
+    if (step != c->step || z >= TOKEN_SHORT) {
+        put_general(c, step);
+        put_uvarint(c, z);
+    } else if (z == 0) {
+        put_run(c);
+    } else {
+        c->run = false;
+        put_u8(c, (uint8_t)z);
+    }
+    c->last = number;
+    c->t1 = t;
+    c->n++;
 }
 
 static void put_point(struct ts_chunk *c, int64_t t, uint64_t number, struct slice str)
 {
     int64_t step = 0;
     (void)in_units(t - c->t1, c->codec.unit, &step);
+    if (c->codec.kind != TS_KIND_XOR && c->codec.kind != TS_KIND_STR) {
+        put_number(c, t, step, number);
+        return;
+    }
     if (step != c->step || !put_regular(c, number, str)) {
-        uint64_t dod = zigzag(step - c->step);
-        c->run = false;
-        put_u8(c, (uint8_t)(TOKEN_GENERAL | (dod < TOKEN_DOD_MORE ? dod : TOKEN_DOD_MORE)));
-        if (dod >= TOKEN_DOD_MORE) {
-            put_uvarint(c, dod);
-        }
+        put_general(c, step);
         put_value(c, number, str);
     }
-    c->step = step;
     c->t1 = t;
     c->n++;
 }
@@ -448,6 +467,20 @@ static enum ts_append chunk_widen(struct ts_chunk **chunk, int64_t t, const stru
     return TS_APPENDED;
 }
 
+// The short way of most points: one more decimal in a chunk of such, with room.
+static inline bool append_decimal(struct ts_chunk *c, int64_t t, const struct ts_value *v)
+{
+    int64_t step = 0;
+    int64_t m = 0;
+    if (v->type != TS_DOUBLE || c->codec.kind != TS_KIND_DEC || c->cap - c->len < TOKEN_MAX ||
+        c->n >= TS_CHUNK_POINTS_MAX || c->len + TOKEN_MAX > TS_CHUNK_BYTES_MAX ||
+        !in_units(t - c->t1, c->codec.unit, &step) || !scaled(v->f, c->codec.scale, &m)) {
+        return false;
+    }
+    put_number(c, t, step, (uint64_t)m);
+    return true;
+}
+
 enum ts_append ts_chunk_append(struct ts_chunk **chunk, int64_t t, const struct ts_value *v)
 {
     uint64_t number = 0;
@@ -459,6 +492,9 @@ enum ts_append ts_chunk_append(struct ts_chunk **chunk, int64_t t, const struct 
         return *chunk != NULL ? TS_APPENDED : TS_APPEND_NOMEM;
     }
     struct ts_chunk *c = *chunk;
+    if (append_decimal(c, t, v)) {
+        return TS_APPENDED;
+    }
     if (c->n >= TS_CHUNK_POINTS_MAX || c->len + TOKEN_MAX + str.len > TS_CHUNK_BYTES_MAX) {
         return TS_APPEND_SEAL;
     }
@@ -487,7 +523,7 @@ void ts_chunk_iter_init(struct ts_chunk_iter *it, const struct ts_chunk_info *in
 
 static bool get_xor(struct ts_chunk_iter *it, uint8_t header)
 {
-    unsigned low = header >> 4;
+    uint64_t low = header >> 4;
     unsigned n = header & 15;
     if (low + n > 8) {
         return false;

@@ -21,8 +21,8 @@
 
 #define TS_STRING_MAX        1024
 #define TS_CHUNK_POINTS_MAX  4000
-#define TS_CHUNK_BYTES_MAX   (16u << 10) // reached only by strings and noise
-#define TS_CHUNK_SCALE_MAX   9           // decimals
+#define TS_CHUNK_BYTES_MAX   16384 // reached only by strings and noise
+#define TS_CHUNK_SCALE_MAX   9     // decimals
 #define TS_CHUNK_EXACT_INT   (INT64_C(1) << 53)
 #define TS_CHUNK_FIRST_BYTES 24
 

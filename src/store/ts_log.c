@@ -372,7 +372,9 @@ struct replay {
     uint32_t segment;
     uint64_t seq;
     struct log_prev prev;
-    size_t staged; // points of the row whose counts have been met
+    size_t staged;   // points of the row whose counts have been met
+    int32_t day;     // of the last point, -1: none yet
+    uint64_t newest; // commit that this day's partition holds
     uint64_t rows, points, skipped;
 };
 
@@ -479,68 +481,89 @@ static enum status read_control(struct replay *rp, struct reader *r, uint64_t wh
     return what < sizeof(readers) / sizeof(readers[0]) ? readers[what](rp, r) : ST_CORRUPT;
 }
 
-static enum status read_value(struct reader *r, unsigned type, struct ts_value *ret)
+static enum status read_text(struct ts *t, struct reader *r, struct ts_staged *p)
 {
-    struct ts_value v = {.type = TS_BOOL};
-    union {
-        uint64_t u;
-        double f;
-    } bits;
+    uint64_t len = rd_uvarint(r);
+    struct ts_value v = {.type = TS_STRING, .s = rd_bytes(r, len <= TS_STRING_MAX ? (size_t)len : SIZE_MAX)};
+    return r->failed ? ST_CORRUPT : ts_stage_value(t, p, &v);
+}
+
+static inline enum status read_value(struct ts *t, struct reader *r, unsigned type, struct ts_staged *p)
+{
     switch (type) {
     case REC_DOUBLE:
-        bits.u = rd_u64(r);
-        v.type = TS_DOUBLE;
-        v.f = bits.f;
+        p->type = TS_DOUBLE;
+        p->v = rd_u64(r);
         break;
     case REC_INT:
-        v.type = TS_INT;
-        v.i = rd_svarint(r);
+        p->type = TS_INT;
+        p->v = (uint64_t)rd_svarint(r);
         break;
     case REC_FALSE:
     case REC_TRUE:
-        v.b = type == REC_TRUE;
+        p->type = TS_BOOL;
+        p->v = type == REC_TRUE;
         break;
-    case REC_STRING: {
-        uint64_t len = rd_uvarint(r);
-        v.type = TS_STRING;
-        v.s = rd_bytes(r, len <= TS_STRING_MAX ? (size_t)len : SIZE_MAX);
-        break;
-    }
+    case REC_STRING:
+        return read_text(t, r, p);
     default:
         return ST_CORRUPT;
     }
-    *ret = v;
     return r->failed ? ST_CORRUPT : ST_OK;
 }
 
-static enum status read_point(struct replay *rp, struct reader *r, uint64_t tag)
+// Whether a partition holds the point already.
+static inline enum status read_covered(struct replay *rp, uint32_t id, int64_t time, bool *ret)
 {
+    *ret = false;
+    if (rp->cover == NULL) {
+        return ST_OK;
+    }
+    int32_t day = ts_day_of(time);
+    if (day != rp->day) {
+        enum status st = ts_cover_newest(rp->cover, day, &rp->newest, NULL);
+        if (st != ST_OK) {
+            return st;
+        }
+        rp->day = day;
+    }
+    *ret = rp->seq <= rp->newest && ts_cover_has(rp->cover, day, id, rp->seq);
+    return ST_OK;
+}
+
+static inline enum status read_point(struct replay *rp, struct reader *r, uint64_t tag)
+{
+    struct ts *t = rp->t;
     uint64_t z = tag >> 3;
     int64_t id = 0;
     int64_t time = 0;
-    struct ts_value v;
     if (__builtin_add_overflow(rp->prev.id, (int64_t)(z >> 1 ^ (0 - (z & 1))), &id) || id <= 0 || id >= UINT32_MAX ||
         __builtin_add_overflow(rp->prev.t, rd_svarint(r), &time) || time < 0 || time >= TS_TIME_MAX) {
         return ST_CORRUPT;
     }
-    enum status st = read_value(r, tag & 7, &v);
-    struct ts_series *s = ts_table_get(&rp->t->table, (uint32_t)id);
+    struct ts_staged *p = ts_stage_slot(t);
+    if (p == NULL) {
+        return ST_NOMEM;
+    }
+    enum status st = read_value(t, r, tag & 7, p);
+    struct ts_series *s = ts_table_get(&t->table, (uint32_t)id);
     if (st == ST_OK && s == NULL) {
-        st = ts_catalog_series(rp->t, (uint32_t)id, &s); // its definition was lost
+        st = ts_catalog_series(t, (uint32_t)id, &s); // its definition was lost
         st = st == ST_NOT_FOUND ? ST_CORRUPT : st;
     }
-    bool have = false;
-    if (st == ST_OK && rp->cover != NULL) {
-        st = ts_cover_has(rp->cover, ts_day_of(time), (uint32_t)id, rp->seq, &have, NULL);
+    st = st == ST_OK ? read_covered(rp, (uint32_t)id, time, &p->covered) : st;
+    if (st != ST_OK) {
+        return st;
     }
+    p->s = s;
+    p->t = time;
+    p->prev = 0; // nobody asks for duplicates here, and the series itself is not touched yet
+    p->created = false;
+    rp->points += !p->covered;
+    rp->skipped += p->covered;
     rp->prev = (struct log_prev){id, time};
-    st = st == ST_OK ? ts_stage(rp->t, s, time, v, false) : st;
-    if (st == ST_OK) {
-        rp->t->staged[rp->t->staged_len - 1].covered = have;
-        rp->points += !have;
-        rp->skipped += have;
-    }
-    return st;
+    t->staged_len++;
+    return ST_OK;
 }
 
 static enum status read_blob(struct replay *rp, struct slice blob)
@@ -732,7 +755,7 @@ enum status ts_log_open(struct ts *t, struct err *err)
         return st;
     }
     int64_t start = clock_mono_us();
-    struct replay rp = {.t = t, .cover = ts_cover_new(t, t->flushed_seq)};
+    struct replay rp = {.t = t, .day = -1, .cover = ts_cover_new(t, t->flushed_seq)};
     st = rp.cover != NULL ? replay_all(&rp, err) : err_set(err, ST_NOMEM, "no memory to replay the log");
     ts_cover_free(rp.cover);
     if (st == ST_OK) {

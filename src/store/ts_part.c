@@ -13,8 +13,8 @@
 #include "store/sql/ts_part.sql.h"
 
 #define PART_APPLICATION_ID 0x4d535450 // "MSTP"
+#define PART_DAY_MAX        2932897    // 10000-01-01
 #define PART_CHECKPOINT     512        // pages: 2 MiB copied at once
-#define PART_DAY_MAX        2932897    // the year 10000
 
 const struct db_kind ts_part_kind = {
     .application_id = PART_APPLICATION_ID,
@@ -204,12 +204,8 @@ static enum status part_set_aside(struct ts *t, int32_t day, const char *why)
     return ST_OK;
 }
 
-static enum status part_connect(struct ts *t, int32_t day, struct db **ret, struct err *err)
+static enum status part_setup(const char *path, struct db **ret, struct err *err)
 {
-    char path[TS_PATH_MAX];
-    if (!ts_part_name(t->dir, day, "", path, sizeof(path))) {
-        return err_set(err, ST_INVALID, "the data directory's path is too long");
-    }
     const struct db_migration schema = {1, "partition", sql_ts_part[SQL_TS_PART_SCHEMA].text};
     struct db *db = NULL;
     enum status st = db_open_kind(path, DB_WRITER, &ts_part_kind, &db, err);
@@ -222,6 +218,43 @@ static enum status part_connect(struct ts *t, int32_t day, struct db **ret, stru
     }
     *ret = db;
     return ST_OK;
+}
+
+// A new partition comes under its name only when it is whole, so that no reader finds a half made one.
+static enum status part_create(const struct ts *t, int32_t day, const char *path, struct err *err)
+{
+    static const char *const files[] = {".new-wal", ".new-shm", ".new"};
+    char made[TS_PATH_MAX];
+    for (size_t i = 0; i < sizeof(files) / sizeof(files[0]); i++) { // what a crash left
+        if (ts_part_name(t->dir, day, files[i], made, sizeof(made))) {
+            (void)unlink(made);
+        }
+    }
+    struct db *db = NULL;
+    enum status st = part_setup(made, &db, err);
+    if (st != ST_OK) {
+        return st;
+    }
+    db_close(db);
+    if (rename(made, path) != 0) {
+        return err_set(err, ST_IO, "%s: cannot be renamed: %s", made, strerror(errno));
+    }
+    return ST_OK;
+}
+
+static enum status part_connect(const struct ts *t, int32_t day, struct db **ret, struct err *err)
+{
+    char path[TS_PATH_MAX];
+    if (!ts_part_name(t->dir, day, "", path, sizeof(path))) {
+        return err_set(err, ST_INVALID, "the data directory's path is too long");
+    }
+    if (access(path, F_OK) != 0) {
+        enum status st = part_create(t, day, path, err);
+        if (st != ST_OK) {
+            return st;
+        }
+    }
+    return part_setup(path, ret, err);
 }
 
 static struct ts_part *part_slot(struct ts *t, int32_t day)
@@ -242,7 +275,8 @@ static struct ts_part *part_slot(struct ts *t, int32_t day)
 enum status ts_part_open(struct ts *t, int32_t day, bool create, struct ts_part **ret, struct err *err)
 {
     if (!create && ts_part_day(t, day) == NULL) {
-        return err_set(err, ST_NOT_FOUND, "no partition of this day");
+        (void)err_set(err, ST_NOT_FOUND, "no partition of this day");
+        return ST_NOT_FOUND;
     }
     struct ts_part *p = part_slot(t, day);
     p->used = ++t->parts_clock;
@@ -260,7 +294,8 @@ enum status ts_part_open(struct ts *t, int32_t day, bool create, struct ts_part 
     }
     if (st != ST_OK) {
         part_close(p);
-        return err_set(err, st, "%s", why.text);
+        (void)err_set(err, st, "%s", why.text);
+        return st;
     }
     p->day = day;
     *ret = p;
@@ -576,22 +611,25 @@ static enum status cover_day_get(struct ts_cover *c, int32_t day, struct err *er
     return cover_load(c, &c->days[c->last], err);
 }
 
-enum status ts_cover_has(struct ts_cover *c, int32_t day, uint32_t series, uint64_t seq, bool *ret, struct err *err)
+enum status ts_cover_newest(struct ts_cover *c, int32_t day, uint64_t *ret_seq, struct err *err)
 {
-    *ret = false;
     if (c->len == 0 || c->days[c->last].day != day) {
         enum status st = cover_day_get(c, day, err);
         if (st != ST_OK) {
             return st;
         }
     }
-    const struct cover_day *d = &c->days[c->last];
-    if (seq > d->seq_max) {
-        return ST_OK;
-    }
-    for (size_t i = 0; i < d->len && !*ret; i++) {
-        const struct cover_range *r = &d->ranges[i];
-        *ret = series >= r->since && series <= r->upto && seq <= r->seq;
-    }
+    *ret_seq = c->days[c->last].seq_max;
     return ST_OK;
+}
+
+bool ts_cover_has(struct ts_cover *c, int32_t day, uint32_t series, uint64_t seq)
+{
+    const struct cover_day *d = &c->days[c->last];
+    bool has = false;
+    for (size_t i = 0; d->day == day && i < d->len && !has; i++) {
+        const struct cover_range *r = &d->ranges[i];
+        has = series >= r->since && series <= r->upto && seq <= r->seq;
+    }
+    return has;
 }

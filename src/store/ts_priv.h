@@ -277,8 +277,14 @@ enum status ts_settle(struct ts *t); // finishes applying a durable batch; ST_NO
 bool ts_reserve_take_back(struct ts *t);
 bool ts_path(const struct ts *t, char *dst, const char *fmt, ...) __attribute__((format(printf, 3, 4)));
 bool ts_dirty_push(struct ts *t, struct ts_device *d);
-// `chain`: the point can be found through its series (for duplicates); a replay does without, and without touching the series.
-enum status ts_stage(struct ts *t, struct ts_series *s, int64_t time, struct ts_value v, bool chain);
+// A place for one more staged point, not yet counted in staged_len; NULL: no memory.
+struct ts_staged *ts_stage_grow(struct ts *t);
+static inline struct ts_staged *ts_stage_slot(struct ts *t)
+{
+    return t->staged_len < t->staged_cap ? &t->staged[t->staged_len] : ts_stage_grow(t);
+}
+// Fills type and value of a staged point. ST_BUSY: too much text in this batch.
+enum status ts_stage_value(struct ts *t, struct ts_staged *p, const struct ts_value *v);
 enum status ts_stage_count(struct ts *t, struct ts_tally tally);
 
 // ts_series.c
@@ -374,7 +380,9 @@ enum status ts_part_delete_series(struct ts *t, int32_t day, const uint32_t *ids
 struct ts_cover;                                           // which points of the log are in partitions already
 struct ts_cover *ts_cover_new(struct ts *t, uint64_t seq); // of flushes with commits after `seq`
 void ts_cover_free(struct ts_cover *c);
-enum status ts_cover_has(struct ts_cover *c, int32_t day, uint32_t series, uint64_t seq, bool *ret, struct err *err);
+// The newest commit that a partition holds anything of; what came later needs no further question.
+enum status ts_cover_newest(struct ts_cover *c, int32_t day, uint64_t *ret_seq, struct err *err);
+bool ts_cover_has(struct ts_cover *c, int32_t day, uint32_t series, uint64_t seq); // after ts_cover_newest of this day
 
 // ts_flush.c
 bool ts_flush_wanted(const struct ts *t);

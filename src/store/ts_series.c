@@ -167,7 +167,7 @@ static bool table_set(struct ts_table *tab, uint32_t id, struct ts_series *s)
     size_t block = id / TS_BLOCK;
     if (block >= tab->len) {
         size_t len = block + 1 + block / 2;
-        struct ts_series ***blocks = reallocarray(tab->blocks, len, sizeof(*blocks));
+        struct ts_series ***blocks = reallocarray(tab->blocks, len, sizeof(struct ts_series **));
         if (blocks == NULL) {
             return false;
         }
@@ -612,7 +612,14 @@ enum status ts_series_apply(struct ts *t, struct ts_series *s, int64_t time, con
     if (st != ST_OK) {
         return st;
     }
-    if ((s->flags & TS_S_LAST) == 0 || time >= s->last_t) {
+    if (v->type == TS_DOUBLE && s->last_type == TS_DOUBLE && (s->flags & TS_S_LAST) != 0) { // the way of most points
+        union {
+            double f;
+            uint64_t u;
+        } bits = {.f = v->f};
+        s->last.u = time >= s->last_t ? bits.u : s->last.u;
+        s->last_t = time >= s->last_t ? time : s->last_t;
+    } else if ((s->flags & TS_S_LAST) == 0 || time >= s->last_t) {
         // Without memory for a text the older value stays shown until the next one; the point itself is kept.
         (void)ts_series_set_last(s, time, v);
     }

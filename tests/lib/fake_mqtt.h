@@ -593,7 +593,8 @@ static inline void fake_settle(struct fake *f)
         fake_turn(f);
     }
 }
-static inline void fake_free(struct fake *f)
+// Ends all connections and forgets what the core has seen; the front stays.
+static inline void fake_reset(struct fake *f)
 {
     f->core.refuse = ST_OK;
     f->core.commit = ST_OK;
@@ -607,6 +608,11 @@ static inline void fake_free(struct fake *f)
         abort();
     }
     link_unref(f->core.link);
+    f->core = (struct core){.refuse = ST_OK};
+}
+static inline void fake_free(struct fake *f)
+{
+    fake_reset(f);
     mqtt_front_free(f->front);
     free(f);
 }

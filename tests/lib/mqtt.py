@@ -8,6 +8,7 @@
     c.disconnect()
 """
 import queue
+import select
 import socket
 import ssl
 import struct
@@ -103,7 +104,7 @@ class Client:
                 context.load_cert_chain(self.cert, self.key)
             raw = context.wrap_socket(raw, server_hostname=self.server_name)
         self.sock = raw
-        self.send_lock = threading.Lock()
+        self.send_lock, self.tls_lock = threading.Lock(), threading.Lock()
         return self
 
     def connect(self):
@@ -122,7 +123,29 @@ class Client:
 
     def send(self, data):
         with self.send_lock:
-            self.sock.sendall(data)
+            if not self.ca:
+                self.sock.sendall(data)
+                return
+            view = memoryview(data)
+            while view:  # a TLS session is not for two threads at one time: none of them waits inside it
+                try:
+                    with self.tls_lock:
+                        view = view[self.sock.send(view):]
+                except ssl.SSLWantWriteError:
+                    select.select([], [self.sock], [], 1)
+                except ssl.SSLWantReadError:
+                    select.select([self.sock], [], [], 1)
+
+    def _recv(self, n):
+        while self.ca:
+            try:
+                with self.tls_lock:
+                    return self.sock.recv(n)
+            except ssl.SSLWantReadError:
+                select.select([self.sock], [], [], 1)
+            except ssl.SSLWantWriteError:
+                select.select([], [self.sock], [], 1)
+        return self.sock.recv(n)
 
     def _id(self):
         self.next_id = self.next_id % 65535 + 1
@@ -191,7 +214,8 @@ class Client:
     def disconnect(self):
         try:
             self.send(packet(0xE0, b""))
-            self.sock.shutdown(socket.SHUT_WR)
+            if not self.ca:
+                self.sock.shutdown(socket.SHUT_WR)
             self.wait_closed(5)
         except (OSError, TimeoutError):
             pass
@@ -213,7 +237,7 @@ class Client:
     def _exactly(self, n):
         data = b""
         while len(data) < n:
-            part = self.sock.recv(n - len(data))
+            part = self._recv(n - len(data))
             if not part:
                 raise ConnectionError
             data += part
@@ -221,7 +245,7 @@ class Client:
 
     def _read(self):
         sock, reason = self.sock, None
-        self.sock.settimeout(None)
+        self.sock.settimeout(0 if self.ca else None)
         try:
             while True:
                 first = self._exactly(1)[0]

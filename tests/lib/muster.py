@@ -78,11 +78,16 @@ class Server:
             return f.read()
 
     def kill(self):
-        """Power off for this process: SIGKILL to its whole group."""
-        try:
-            os.killpg(self.process.pid, signal.SIGKILL)
-        except ProcessLookupError:
-            pass
+        """Power off for this process: SIGKILL to its whole group; returns when every member is gone (strace's child too)."""
+        group = self.process.pid
+        end = time.monotonic() + 10
+        while time.monotonic() < end:
+            try:
+                os.killpg(group, signal.SIGKILL)
+            except ProcessLookupError:
+                break
+            self.process.poll()
+            time.sleep(0.002)
         self.process.wait()
         self.process.stdout.close()
 

@@ -28,6 +28,11 @@ def main():
             assert worst * 1024 < 6_000_000, f"{worst} kB resident"
             assert peak * 1024 < 7_500_000, f"{peak} kB at the peak (enrolment and handshake)"
             assert threads == 1 and fds < 16, (threads, fds)
+            server.close()  # offline: one failed attempt after the other
+            for _ in range(12):
+                time.sleep(0.5)
+                worst = max(worst, a.status_kb("VmRSS"))
+            assert worst * 1024 < 6_000_000, f"{worst} kB resident while offline"
             a.stop()
         print(f"resident {worst} kB, peak {peak} kB, {threads} thread, {fds} descriptors")
     finally:

@@ -141,12 +141,43 @@ def migration_points():
     print(f"migration killed at {total} points ({died} before its end), finished by the next start each time")
 
 
+def full_disk():
+    """A small file system, filled up while rounds are written: refused, readable, and well again when there is space."""
+    work = tempfile.mkdtemp(prefix="muster-ts-full-")
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=4m", "tmpfs", work], capture_output=True, check=False).returncode != 0:
+        os.rmdir(work)
+        print("full disk: not tested, no right to mount a small file system")
+        return
+    try:
+        data, ballast = os.path.join(work, "store"), os.path.join(work, "ballast")
+        out = driver("write", data, 20)
+        acked = check(data, acked_in(out.stdout))
+        fd = os.open(ballast, os.O_WRONLY | os.O_CREAT)
+        try:
+            while os.write(fd, bytes(4096)) > 0:
+                pass
+        except OSError:
+            os.close(fd)
+        out = driver("write", data, 200)
+        assert "full " in out.stdout and out.returncode == 1, out.stdout[-300:]
+        acked = check(data, max(acked, acked_in(out.stdout)))
+        os.unlink(ballast)
+        out = driver("write", data, 20)
+        assert out.returncode == 0 and acked_in(out.stdout) == acked + 20, out.stdout[-300:]
+        check(data, acked + 20)
+        print(f"full disk: refused after {acked} rounds, all of them readable, 20 more when there was space")
+    finally:
+        subprocess.run(["umount", work], check=False)
+        os.rmdir(work)
+
+
 def main():
     if shutil.which("strace") is None:
         print("skipped: strace is not installed")
         return 77
     crash_points()
     migration_points()
+    full_disk()
     return 0
 
 

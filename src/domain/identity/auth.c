@@ -92,33 +92,51 @@ static enum status by_token(struct tx *tx, const struct credential *cred, struct
     return st == ST_OK ? check_device(ret, err) : st;
 }
 
-static enum status check_limit(const struct identity *id, struct slice peer_addr, struct err *err)
+// Whose failures count for this attempt. One device with a wrong token must not shut out its neighbours behind the same
+// address: a name that has come in from here lately is counted by itself, everybody else by the address.
+static uint64_t counted_as(const struct identity *id, const struct credential *cred, int64_t now_us, bool *ret_familiar)
 {
+    uint64_t pair = throttle_key(cred->peer_addr, cred->username.p != NULL ? cred->username : SLICE(""));
+    *ret_familiar = familiar_has(id->familiar, pair, now_us);
+    return *ret_familiar ? pair : throttle_key(cred->peer_addr, (struct slice){NULL, 0});
+}
+
+static enum status without_cert(struct tx *tx, const struct credential *cred, struct device_ref *ret, struct err *err)
+{
+    struct identity *id = identity_of(tx->core);
+    int64_t now_us = clock_mono_us();
     int64_t wait_us = 0;
-    if (throttle_blocked(id->auth, peer_addr, clock_mono_us(), &wait_us)) {
+    bool is_familiar = false;
+    uint64_t key = counted_as(id, cred, now_us, &is_familiar);
+    if (throttle_blocked(id->auth, key, now_us, &wait_us)) {
         return err_set(err, ST_LIMIT, "too many failures from this address: wait %lld s",
                        (long long)(wait_us / 1000000) + 1);
     }
-    return ST_OK;
+    if (cred->username.p == NULL) {
+        return err_set(err, ST_UNAUTHENTICATED, "no credential: a client certificate or an access token is needed");
+    }
+    enum status st = by_token(tx, cred, ret, err);
+    if (st == ST_UNAUTHENTICATED && is_familiar) {
+        throttle_failed(id->auth, key, now_us); // the caller counts the address
+    } else if (st == ST_OK) {
+        familiar_add(id->familiar, throttle_key(cred->peer_addr, cred->username), now_us);
+    }
+    return st;
+}
+
+static bool is_claim(const struct credential *cred)
+{
+    return cred->cert_sha256 == NULL && cred->password.len > 0 && slice_eq_str(cred->username, CLAIM_USERNAME);
 }
 
 enum status identity_authenticate(struct tx *tx, const struct credential *cred, struct principal *ret,
                                   struct device_ref *ret_device, struct err *err)
 {
     struct device_ref d = {.row = 0};
-    enum status st = ST_OK;
-    if (cred->cert_sha256 != NULL) {
-        st = by_cert(tx, cred, &d, err);
-    } else {
-        st = check_limit(identity_of(tx->core), cred->peer_addr, err);
-        if (st == ST_OK && cred->username.p == NULL) {
-            st = err_set(err, ST_UNAUTHENTICATED, "no credential: a client certificate or an access token is needed");
-        } else if (st == ST_OK && cred->password.len > 0 && slice_eq_str(cred->username, CLAIM_USERNAME)) {
-            return identity_claim(tx, cred->password, cred->peer_addr, ret, err);
-        } else if (st == ST_OK) {
-            st = by_token(tx, cred, &d, err);
-        }
+    if (is_claim(cred)) {
+        return identity_claim(tx, cred->password, cred->peer_addr, ret, err);
     }
+    enum status st = cred->cert_sha256 != NULL ? by_cert(tx, cred, &d, err) : without_cert(tx, cred, &d, err);
     if (st == ST_OK) {
         st = device_activate(tx, &d, err);
     }
@@ -133,6 +151,6 @@ void identity_auth_failed(struct core *c, struct slice peer_addr)
 {
     struct identity *id = identity_of(c);
     if (id != NULL) {
-        throttle_failed(id->auth, peer_addr, clock_mono_us());
+        throttle_failed(id->auth, throttle_key(peer_addr, (struct slice){NULL, 0}), clock_mono_us());
     }
 }

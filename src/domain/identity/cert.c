@@ -19,6 +19,18 @@ static const struct slice none = {NULL, 0};
 static const char *const state_texts[CERT_STATE__COUNT] = {
     [CERT_ACTIVE] = "active", [CERT_SUPERSEDED] = "superseded", [CERT_REVOKED] = "revoked"};
 
+// steps[from][to]
+static const bool steps[CERT_STATE__COUNT][CERT_STATE__COUNT] = {
+    [CERT_ACTIVE] = {[CERT_SUPERSEDED] = true, [CERT_REVOKED] = true},
+    [CERT_SUPERSEDED] = {[CERT_REVOKED] = true},
+    [CERT_REVOKED] = {false},
+};
+
+bool cert_state_may(enum cert_state from, enum cert_state to)
+{
+    return (unsigned)from < CERT_STATE__COUNT && (unsigned)to < CERT_STATE__COUNT && steps[from][to];
+}
+
 const char *cert_state_text(enum cert_state s)
 {
     return (unsigned)s < CERT_STATE__COUNT ? state_texts[s] : "unknown";
@@ -253,7 +265,7 @@ enum status cert_revoke(struct tx *tx, struct slice fingerprint, struct slice re
     if (st == ST_OK && !row) {
         st = err_set(err, ST_NOT_FOUND, "no such certificate");
     }
-    if (st != ST_OK || col_i64(find, 2) == CERT_REVOKED) {
+    if (st != ST_OK || !cert_state_may((enum cert_state)col_i64(find, 2), CERT_REVOKED)) {
         return st;
     }
     struct device_ref d;

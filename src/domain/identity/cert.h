@@ -12,6 +12,7 @@
 enum cert_state { CERT_ACTIVE, CERT_SUPERSEDED, CERT_REVOKED, CERT_STATE__COUNT }; // stored: never renumber
 const char *cert_state_text(enum cert_state s);
 bool cert_state_parse(struct slice text, enum cert_state *ret);
+bool cert_state_may(enum cert_state from, enum cert_state to); // the table in cert.c
 
 #define CERT_REASON_MAX 200
 struct cert_filter {

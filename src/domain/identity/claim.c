@@ -314,7 +314,8 @@ enum status identity_claim(struct tx *tx, struct slice token, struct slice peer_
     struct identity *id = identity_of(tx->core);
     int64_t now_us = clock_mono_us();
     int64_t wait_us = 0;
-    if (throttle_blocked(id->claims, peer_addr, now_us, &wait_us)) {
+    uint64_t key = throttle_key(peer_addr, none);
+    if (throttle_blocked(id->claims, key, now_us, &wait_us)) {
         return err_set(err, ST_LIMIT, "too many wrong claim tokens from this address: wait %lld s",
                        (long long)(wait_us / 1000000) + 1);
     }
@@ -328,7 +329,7 @@ enum status identity_claim(struct tx *tx, struct slice token, struct slice peer_
         st = row ? judge(tx, s, hash, peer_addr, ret, err) : err_set(err, ST_UNAUTHENTICATED, "unknown claim token");
     }
     if (st == ST_UNAUTHENTICATED) {
-        throttle_failed(id->claims, peer_addr, now_us);
+        throttle_failed(id->claims, key, now_us);
     }
     return st;
 }

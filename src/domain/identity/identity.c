@@ -279,9 +279,10 @@ enum status identity_open(struct core *c, const struct identity_conf *conf, stru
     id->auth = throttle_new(conf->auth_failures_per_min);
     id->claims = throttle_new(conf->claim_failures_per_min);
     enum status st = ST_OK;
+    id->familiar = familiar_new();
     if (!make_paths(id, conf->dir)) {
         st = err_set(err, ST_INVALID, "%s: the path is too long", conf->dir);
-    } else if (id->auth == NULL || id->claims == NULL || !copy_names(id, conf)) {
+    } else if (id->auth == NULL || id->claims == NULL || id->familiar == NULL || !copy_names(id, conf)) {
         st = err_set(err, ST_NOMEM, "no memory");
     }
     if (st == ST_OK) {
@@ -313,6 +314,7 @@ void identity_free(struct identity *id)
     free(id->names);
     throttle_free(id->auth);
     throttle_free(id->claims);
+    familiar_free(id->familiar);
     ca_free(id->ca);
     crypto_wipe(id->key, sizeof(id->key));
     free(id);

@@ -26,7 +26,8 @@ struct credential {
 // password = claim token). ST_UNAUTHENTICATED: unknown or wrong credential (the text is for the log, not for the stranger);
 // ST_FORBIDDEN: known but revoked, expired, suspended or retired; ST_LIMIT: too many failures from this address.
 // Order: certificate; username+password = device id + access token; username alone = access token. A certificate decides
-// alone: what else was sent does not help when it is not known. It is nothing to guess, so the limit does not stop it.
+// alone: what else was sent does not help when it is not known. It is nothing to guess, so the limit does not stop it. Nor
+// does a neighbour's failure stop a name that came in from the same address within a day: it is counted by itself.
 // The first use of a new certificate supersedes its predecessors; the first connection makes a registered device active.
 enum status identity_authenticate(struct tx *tx, const struct credential *cred, struct principal *ret,
                                   struct device_ref *ret_device, struct err *err);

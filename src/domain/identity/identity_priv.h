@@ -8,6 +8,7 @@
 #include "domain/identity/cert.h"
 #include "domain/identity/claim.h"
 #include "domain/identity/device_token.h"
+#include "domain/identity/familiar.h"
 #include "domain/identity/identity.h"
 #include "domain/identity/operator.h"
 #include "domain/identity/throttle.h"
@@ -28,6 +29,7 @@ struct identity {
     struct ca *ca;
     struct throttle *auth;
     struct throttle *claims;
+    struct familiar *familiar;
     struct core *core;
 };
 

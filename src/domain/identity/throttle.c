@@ -51,7 +51,7 @@ static struct slice without_port(struct slice addr)
     return slice_head(addr, (size_t)(colon - addr.p));
 }
 
-static uint64_t key_of(struct slice addr)
+uint64_t throttle_key(struct slice addr, struct slice name)
 {
     static const uint8_t mapped[12] = {[10] = 0xff, [11] = 0xff};
     struct slice host = without_port(addr);
@@ -68,12 +68,14 @@ static uint64_t key_of(struct slice addr)
         }
     }
     uint64_t key = hash_bytes(counted);
+    if (name.p != NULL) {
+        key = hash_u64(key ^ hash_u64(hash_bytes(name)));
+    }
     return key != 0 ? key : 1;
 }
 
-bool throttle_blocked(const struct throttle *l, struct slice addr, int64_t now_us, int64_t *ret_wait_us)
+bool throttle_blocked(const struct throttle *l, uint64_t key, int64_t now_us, int64_t *ret_wait_us)
 {
-    uint64_t key = key_of(addr);
     const struct slot *place = l->slots[key % PLACES];
     for (int i = 0; i < WAYS; i++) {
         if (place[i].key == key && place[i].blocked_until_us > now_us) {
@@ -108,12 +110,12 @@ static struct slot *slot_for(struct throttle *l, uint64_t key, int64_t now_us)
     return worst;
 }
 
-void throttle_failed(struct throttle *l, struct slice addr, int64_t now_us)
+void throttle_failed(struct throttle *l, uint64_t key, int64_t now_us)
 {
     if (l->max == 0) {
         return;
     }
-    struct slot *s = slot_for(l, key_of(addr), now_us);
+    struct slot *s = slot_for(l, key, now_us);
     if (s->blocked_until_us > now_us) {
         return;
     }

@@ -387,6 +387,18 @@ static enum status apply_update(struct tx *tx, struct device_ref *d, const json_
     return st;
 }
 
+// By text: 5.0 is stored as 5, and whoever sends 5.0 again changes nothing.
+static enum status differs(const json_t *before, const json_t *after, bool *ret, struct err *err)
+{
+    BUF a = buf_heap(AUDIT_TEXT_MAX);
+    BUF b = buf_heap(AUDIT_TEXT_MAX);
+    if (!doc_text(before, &a) || !doc_text(after, &b)) {
+        return err_set(err, ST_NOMEM, "no memory");
+    }
+    *ret = !slice_eq(buf_view(&a), buf_view(&b));
+    return ST_OK;
+}
+
 enum status device_update(struct tx *tx, struct device_ref *d, const json_t *patch, int64_t if_version,
                           bool *ret_changed, struct err *err)
 {
@@ -414,11 +426,11 @@ enum status device_update(struct tx *tx, struct device_ref *d, const json_t *pat
     if (st == ST_OK) {
         st = check_keys_free(tx, desc.keys, d->row, err);
     }
-    if (st != ST_OK) {
-        return st;
+    bool changed = false;
+    if (st == ST_OK) {
+        st = differs(before, after, &changed, err);
     }
-    bool changed = !json_equal(before, after);
-    if (changed) {
+    if (st == ST_OK && changed) {
         st = apply_update(tx, d, before, after, &desc, &texts, err);
     }
     if (st == ST_OK && ret_changed != NULL) {

@@ -121,6 +121,6 @@ const struct conf_key mqtt_conf[MQTT_CONF_LEN] = {
      .type = CONF_INT,
      .dflt = "50000",
      .min = 100,
-     .max = 10000000,
+     .max = 200000,
      .help = "Telemetry messages per thread that wait for their commit; beyond it connections are not read."},
 };

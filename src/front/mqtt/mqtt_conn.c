@@ -3,6 +3,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "base/clock.h"
 #include "base/log.h"
 #include "front/mqtt/counters.h"
 
@@ -96,10 +97,18 @@ void mqtt_conn_end(struct mqtt_conn *mc, uint8_t reason, const char *why, const 
     conn_close(mc->net, text);
 }
 
+// Strangers do not fill the log: beyond the connect rate of their address their mistakes are not worth a line.
+static bool worth_a_line(const struct mqtt_conn *mc)
+{
+    return mc->state != MS_NEW || sources_allow(mc->home->front->sources, conn_peer_addr(mc->net), clock_mono_us());
+}
+
 void mqtt_conn_violation(struct mqtt_conn *mc, uint8_t reason, const char *text)
 {
-    log_info("mqtt", "protocol error", LOGU("conn", conn_id(mc->net)), LOGS("peer", conn_peer_addr(mc->net)),
-             LOGS("device", mc->link != NULL ? mc->link->who.name : ""), LOGS("error", text));
+    if (worth_a_line(mc)) {
+        log_info("mqtt", "protocol error", LOGU("conn", conn_id(mc->net)), LOGS("peer", conn_peer_addr(mc->net)),
+                 LOGS("device", mc->link != NULL ? mc->link->who.name : ""), LOGS("error", text));
+    }
     mqtt_conn_end(mc, reason, "protocol_error", text);
 }
 

@@ -144,6 +144,31 @@ static void failures_make_wait(void **state)
     assert_int_equal(testid_auth(&t, &a, "d1", "secret-1", NULL), ST_OK);
 }
 
+// One device that keeps trying with a wrong token does not shut out its neighbours behind the same address; and the name of a
+// neighbour opens no way to guess more.
+static void neighbours_stay_in(void **state)
+{
+    (void)state;
+    assert_int_equal(testid_device(&t, "{'id':'good','access_token':'secret-1'}"), ST_OK);
+    assert_int_equal(testid_device(&t, "{'id':'late','access_token':'secret-2'}"), ST_OK);
+    assert_int_equal(testid_auth(&t, &a, "good", "secret-1", NULL), ST_OK);
+    assert_int_equal(testid_auth(&t, &a, "secret-1", NULL, NULL), ST_OK);
+    clock_fake(1700000000000000, clock_mono_us());
+    for (int i = 0; i < 10; i++) {
+        assert_int_equal(testid_auth(&t, &a, "broken", "wrong", NULL), ST_UNAUTHENTICATED);
+        identity_auth_failed(t.core, SLICE("192.0.2.60:2000"));
+    }
+    assert_int_equal(testid_auth(&t, &a, "broken", "wrong", NULL), ST_LIMIT);
+    assert_int_equal(testid_auth(&t, &a, "late", "secret-2", NULL), ST_LIMIT); // never seen here
+    assert_int_equal(testid_auth(&t, &a, "good", "secret-1", NULL), ST_OK);
+    assert_int_equal(testid_auth(&t, &a, "secret-1", NULL, NULL), ST_OK);
+    for (int i = 0; i < 10; i++) {
+        assert_int_equal(testid_auth(&t, &a, "good", "guess", NULL), ST_UNAUTHENTICATED);
+    }
+    assert_int_equal(testid_auth(&t, &a, "good", "secret-1", NULL), ST_LIMIT);
+    assert_int_equal(testid_auth(&t, &a, "secret-1", NULL, NULL), ST_OK);
+}
+
 static void enrolled(const char *device, uint8_t sha256[SHA256_LEN])
 {
     char token[TESTID_TEXT];
@@ -342,6 +367,7 @@ int main(void)
         TEST(blocked_devices_stay_out),
         TEST(equal_tokens_of_two_tenants),
         TEST(failures_make_wait),
+        TEST(neighbours_stay_in),
         TEST(certificates_let_in),
         TEST(certificates_are_not_held_up),
         TEST(claims_come_in_to_enrol),

@@ -402,6 +402,32 @@ static enum status run_cert_get(struct tx *tx, void *arg, struct err *err)
     return cert_write(tx, buf_view(&b), &t.w, err);
 }
 
+static void a_superseded_one_can_be_revoked(void **state)
+{
+    (void)state;
+    uint8_t old[SHA256_LEN], fresh[SHA256_LEN];
+    make_claim(1);
+    testcsr("P-256", "d1", csr);
+    assert_int_equal(testid_enrol(&t, token, csr, NULL), ST_OK);
+    testid_fingerprint(&t, old);
+    assert_int_equal(testid_auth(&t, &a, NULL, NULL, old), ST_OK);
+    testcsr("P-256", NULL, csr);
+    assert_int_equal(testcore_run(&t, run_renew, csr), ST_OK);
+    testid_fingerprint(&t, fresh);
+    assert_int_equal(testid_auth(&t, &a, NULL, NULL, fresh), ST_OK);
+    struct revoke r = {old, "just in case"};
+    assert_int_equal(testcore_run(&t, run_revoke, &r), ST_OK);
+    assert_int_equal(testid_auth(&t, &a, NULL, NULL, old), ST_FORBIDDEN);
+    assert_non_null(strstr(t.err.text, "revoked"));
+    assert_int_equal(testid_auth(&t, &a, NULL, NULL, fresh), ST_OK); // its successor lives on
+    static const bool allowed[3][3] = {{0, 1, 1}, {0, 0, 1}, {0, 0, 0}};
+    for (int from = 0; from < 3; from++) {
+        for (int to = 0; to < 3; to++) {
+            assert_int_equal(cert_state_may((enum cert_state)from, (enum cert_state)to), allowed[from][to]);
+        }
+    }
+}
+
 static void certificates_are_listed_and_revoked(void **state)
 {
     (void)state;
@@ -568,6 +594,7 @@ int main(void)
         TEST(renewals_have_a_limit),
         TEST(only_devices_renew),
         TEST(certificates_are_listed_and_revoked),
+        TEST(a_superseded_one_can_be_revoked),
         TEST(each_line_on_its_own),
         TEST(upserts_change_what_is_there),
         TEST(imports_have_a_limit),

@@ -266,6 +266,13 @@ static void an_empty_change_is_none(void **state)
     assert_int_equal(create("{'id':'d1','name':'n'}"), ST_OK);
     assert_int_equal(update("d1", "{'name':'n'}", -1, &changed), ST_OK);
     assert_false(changed);
+    assert_int_equal(create("{'id':'d2','attributes':{'x':5.0}}"), ST_OK);
+    assert_int_equal(update("d2", "{'attributes':{'x':5.0}}", -1, &changed), ST_OK);
+    assert_false(changed);
+    assert_int_equal(update("d2", "{'attributes':{'x':5.5}}", -1, &changed), ST_OK);
+    assert_true(changed);
+    assert_int_equal(update("d1", "{}", -1, &changed), ST_OK);
+    assert_false(changed);
     assert_int_equal(ref.version, 1);
     assert_int_equal(audited("d1", "device.update"), 0);
 }
