@@ -101,7 +101,7 @@ def check_links():
 
 
 # Modules that are described on the page of another one.
-PAGE_OF = {"doc": "twin", "proto": "base", "store": "telemetry-store"}
+PAGE_OF = {"doc": "twin", "proto": "base"}
 
 
 def check_modules():
