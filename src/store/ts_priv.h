@@ -27,7 +27,7 @@
 #define TS_BLOB_MAX      (48U << 20) // bytes of one commit
 #define TS_LATE_MAX      256         // late points of a series before they become a chunk
 #define TS_MERGE_MAX     (8U << 20)  // points decoded at once
-#define TS_RESERVE_BYTES (1 << 20)
+#define TS_RESERVE_BYTES 1048576
 #define TS_USUAL         16 // bytes
 
 static inline int32_t ts_day_of(int64_t t_us)
