@@ -93,7 +93,7 @@ bool ts_full(const struct ts *t)
 static bool space_for_twice_the_reserve(const struct ts *t)
 {
     struct statvfs v;
-    return statvfs(t->dir, &v) != 0 || (uint64_t)v.f_bavail * v.f_frsize >= 2 * TS_RESERVE_BYTES;
+    return statvfs(t->dir, &v) != 0 || (uint64_t)v.f_bavail * v.f_frsize >= 2UL * TS_RESERVE_BYTES;
 }
 
 bool ts_reserve_take_back(struct ts *t)
