@@ -365,9 +365,11 @@ static bool chunk_room(struct ts_chunk **chunk, size_t need)
     return true;
 }
 
-static struct ts_chunk *chunk_start(struct ts_codec codec, int64_t t, uint64_t number, struct slice str)
+static struct ts_chunk *chunk_start(struct ts_codec codec, int64_t t, uint64_t number, struct slice str,
+                                    size_t expected)
 {
     size_t cap = TS_CHUNK_FIRST_BYTES + (codec.kind == TS_KIND_STR ? str.len : 0);
+    cap = ((expected > cap ? expected : cap) & ~(size_t)15) + 16 + CHUNK_ODD;
     struct ts_chunk *c = malloc(sizeof(*c) + cap);
     if (c == NULL) {
         return NULL;
@@ -395,7 +397,7 @@ static struct ts_chunk *chunk_rebuild(const struct ts_chunk *old, struct ts_code
             return NULL;
         }
         if (c == NULL) {
-            c = chunk_start(codec, t, number, str);
+            c = chunk_start(codec, t, number, str, old->cap);
             *ret_nomem = c == NULL;
         } else if (chunk_room(&c, TOKEN_MAX + str.len)) {
             put_point(c, t, number, str);
@@ -481,14 +483,14 @@ static inline bool append_decimal(struct ts_chunk *c, int64_t t, const struct ts
     return true;
 }
 
-enum ts_append ts_chunk_append(struct ts_chunk **chunk, int64_t t, const struct ts_value *v)
+enum ts_append ts_chunk_append(struct ts_chunk **chunk, int64_t t, const struct ts_value *v, size_t expected_bytes)
 {
     uint64_t number = 0;
     struct slice str = value_text(v);
     if (*chunk == NULL) {
         struct ts_codec codec = codec_for(t, v);
         (void)codec_number(codec, v, &number);
-        *chunk = chunk_start(codec, t, number, str);
+        *chunk = chunk_start(codec, t, number, str, expected_bytes);
         return *chunk != NULL ? TS_APPENDED : TS_APPEND_NOMEM;
     }
     struct ts_chunk *c = *chunk;

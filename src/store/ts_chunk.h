@@ -53,8 +53,9 @@ struct ts_chunk {
 
 enum ts_append { TS_APPENDED, TS_APPEND_SEAL, TS_APPEND_NOMEM };
 // Appends a point to *chunk; NULL starts a new one. `t` must be after t1. The chunk may move. TS_APPEND_SEAL: it does not
-// fit into this chunk, which is unchanged; start another. The value of a string is copied.
-enum ts_append ts_chunk_append(struct ts_chunk **chunk, int64_t t, const struct ts_value *v);
+// fit into this chunk, which is unchanged; start another. The value of a string is copied. `expected_bytes`: how long a new
+// chunk will probably become, 0 when unknown; saves growing it step by step.
+enum ts_append ts_chunk_append(struct ts_chunk **chunk, int64_t t, const struct ts_value *v, size_t expected_bytes);
 static inline size_t ts_chunk_size(const struct ts_chunk *c) // memory it takes
 {
     return sizeof(*c) + c->cap;

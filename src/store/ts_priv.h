@@ -27,7 +27,8 @@
 #define TS_BLOB_MAX      (48U << 20) // bytes of one commit
 #define TS_LATE_MAX      256         // late points of a series before they become a chunk
 #define TS_MERGE_MAX     (8U << 20)  // points decoded at once
-#define TS_RESERVE_BYTES (1 << 20)
+#define TS_RESERVE_BYTES 1048576
+#define TS_USUAL         16 // bytes
 
 static inline int32_t ts_day_of(int64_t t_us)
 {
@@ -89,6 +90,7 @@ struct ts_series { // one cache line: a commit touches thousands of them
     uint32_t staged;   // 1 + index of the newest staged point, 0: none
     uint32_t def_seg;  // the segment that holds its definition
     uint8_t last_type; // enum ts_type
+    uint8_t usual;     // length of the chunk before, in units of TS_USUAL
     uint8_t flags; // LAST: has a last value; NEW: not in the catalog; DEFINED: in the blob being written; DIRTY: its
                    // device is in ts.dirty
 };

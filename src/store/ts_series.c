@@ -437,21 +437,31 @@ static struct ts_spill *spill_get(struct ts *t, struct ts_series *s)
     return s->spill;
 }
 
+// The open chunk is closed; the next one will be about as long.
+static struct ts_chunk *series_close_chunk(struct ts_series *s)
+{
+    struct ts_chunk *c = s->open;
+    size_t usual = (c->len + TS_USUAL - 1) / TS_USUAL;
+    s->usual = usual < UINT8_MAX ? (uint8_t)usual : UINT8_MAX;
+    s->open = NULL;
+    return c;
+}
+
 static bool series_seal(struct ts *t, struct ts_series *s)
 {
     struct ts_spill *spill = spill_get(t, s);
     if (spill == NULL) {
         return false;
     }
-    ts_list_push(&spill->sealed, s->open);
-    s->open = NULL;
+    ts_list_push(&spill->sealed, series_close_chunk(s));
     return true;
 }
 
-static enum ts_append series_append(struct ts *t, struct ts_chunk **chunk, int64_t time, const struct ts_value *v)
+static enum ts_append series_append(struct ts *t, struct ts_chunk **chunk, int64_t time, const struct ts_value *v,
+                                    size_t expected)
 {
     size_t before = *chunk != NULL ? ts_chunk_size(*chunk) : 0;
-    enum ts_append a = ts_chunk_append(chunk, time, v);
+    enum ts_append a = ts_chunk_append(chunk, time, v, expected);
     t->stats.head_bytes += (*chunk != NULL ? ts_chunk_size(*chunk) : 0) - before;
     return a;
 }
@@ -461,12 +471,12 @@ static enum status series_in_order(struct ts *t, struct ts_series *s, int64_t ti
     if (s->open != NULL && ts_day_of(time) != ts_day_of(s->open->t0) && !series_seal(t, s)) {
         return ST_NOMEM;
     }
-    enum ts_append a = series_append(t, &s->open, time, v);
+    enum ts_append a = series_append(t, &s->open, time, v, (size_t)s->usual * TS_USUAL);
     if (a == TS_APPEND_SEAL) {
         if (!series_seal(t, s)) {
             return ST_NOMEM;
         }
-        a = series_append(t, &s->open, time, v);
+        a = series_append(t, &s->open, time, v, (size_t)s->usual * TS_USUAL);
     }
     return a == TS_APPENDED ? ST_OK : ST_NOMEM;
 }
@@ -507,11 +517,11 @@ static enum status chunks_of(struct ts *t, const struct ts_points *ps, struct ts
             ts_list_push(ret, c);
             c = NULL;
         }
-        enum ts_append a = series_append(t, &c, p->t, &p->v);
+        enum ts_append a = series_append(t, &c, p->t, &p->v, 0);
         if (a == TS_APPEND_SEAL) {
             ts_list_push(ret, c);
             c = NULL;
-            a = series_append(t, &c, p->t, &p->v);
+            a = series_append(t, &c, p->t, &p->v, 0);
         }
         if (a != TS_APPENDED) {
             if (c != NULL) {
@@ -654,8 +664,7 @@ enum status ts_series_detach(struct ts *t, struct ts_series *s, struct ts_list *
     }
     list_move(&spill->flushing, &spill->sealed);
     if (s->open != NULL) {
-        ts_list_push(&spill->flushing, s->open);
-        s->open = NULL;
+        ts_list_push(&spill->flushing, series_close_chunk(s));
     }
     list_move(&spill->flushing, &spill->disorder);
     *ret = spill->flushing;

@@ -6,7 +6,11 @@
 //   ts_driver check DIR ACKED     every round up to ACKED is there, once and whole; prints how many rounds there are
 //   ts_driver migrate FILE        opens and migrates a state store, checks it
 //
+// In gcc's builds without sanitizers TS_NOMEM_AT=N and TS_NOMEM_COUNT=M let the allocations N to N + M - 1 fail;
+// TS_NOMEM_AT=0 prints how many there were.
+//
 // A round is a point of each series of each device, one of them late, and a count for each device: one commit.
+#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <unistd.h>
@@ -22,6 +26,72 @@
 #define T0      INT64_C(1700000000000000)
 #define STEP    INT64_C(7200000000) // two hours: a run crosses days
 #define ROUNDS  4096
+
+#if !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__) && !defined(__clang__)
+// The C library's own, so that the allocator above it can refuse.
+void *__libc_malloc(size_t size);
+void *__libc_calloc(size_t n, size_t size);
+void *__libc_realloc(void *p, size_t size);
+void *__libc_memalign(size_t align, size_t size);
+
+static struct {
+    long long seen, from, upto;
+    bool known;
+} nomem;
+
+static bool refuse(void)
+{
+    if (!nomem.known) {
+        const char *at = getenv("TS_NOMEM_AT");
+        const char *count = getenv("TS_NOMEM_COUNT");
+        nomem.known = true;
+        nomem.from = at != NULL ? strtoll(at, NULL, 10) : 0;
+        nomem.upto = nomem.from + (count != NULL ? strtoll(count, NULL, 10) : 1);
+    }
+    nomem.seen++;
+    bool no = nomem.from > 0 && nomem.seen >= nomem.from && nomem.seen < nomem.upto;
+    errno = no ? ENOMEM : errno;
+    return no;
+}
+
+void *malloc(size_t size)
+{
+    return refuse() ? NULL : __libc_malloc(size);
+}
+
+void *calloc(size_t n, size_t size)
+{
+    return refuse() ? NULL : __libc_calloc(n, size);
+}
+
+void *realloc(void *p, size_t size)
+{
+    return refuse() ? NULL : __libc_realloc(p, size);
+}
+
+void *reallocarray(void *p, size_t n, size_t size)
+{
+    size_t bytes = 0;
+    return __builtin_mul_overflow(n, size, &bytes) || refuse() ? NULL : __libc_realloc(p, bytes);
+}
+
+void *aligned_alloc(size_t align, size_t size)
+{
+    return refuse() ? NULL : __libc_memalign(align, size);
+}
+
+static void tell_allocations(void)
+{
+    const char *at = getenv("TS_NOMEM_AT");
+    if (at != NULL && strcmp(at, "0") == 0) {
+        printf("allocations %lld\n", nomem.seen);
+    }
+}
+#else
+static void tell_allocations(void)
+{
+}
+#endif
 
 static struct ts *store;
 static const char *const names[] = {"t", "n", "mode"};
@@ -223,5 +293,6 @@ int main(int argc, char **argv)
     int64_t n = strtoll(argv[3], NULL, 10);
     int code = strcmp(argv[1], "write") == 0 ? write_rounds(n) : check_rounds(argv[2], n);
     ts_close(store);
+    tell_allocations();
     return code;
 }

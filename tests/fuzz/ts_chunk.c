@@ -78,7 +78,7 @@ static size_t write_points(struct reader *r, struct ts_chunk **c, int64_t *times
         if (r->failed) {
             break;
         }
-        enum ts_append a = ts_chunk_append(c, t, &v);
+        enum ts_append a = ts_chunk_append(c, t, &v, 0);
         must(a != TS_APPEND_NOMEM, "no memory");
         if (a == TS_APPEND_SEAL) {
             break;

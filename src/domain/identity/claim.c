@@ -127,7 +127,8 @@ enum status claim_create(struct tx *tx, const struct claim_conf *conf, struct jw
     BUF tags = buf_heap(TAGS_TEXT_MAX);
     enum status st = check_conf(conf, err);
     if (st == ST_OK && !(conf->tags != NULL ? doc_text(conf->tags, &tags) : buf_str(&tags, "{}"))) {
-        st = err_set(err, ST_INVALID, "the tags do not fit %d bytes", TAGS_TEXT_MAX);
+        st = tags.starved ? err_set(err, ST_NOMEM, "no memory for the tags")
+                          : err_set(err, ST_INVALID, "the tags do not fit %d bytes", TAGS_TEXT_MAX);
     }
     if (st == ST_OK) {
         st = token_make(TOKEN_CLAIM, token, err);

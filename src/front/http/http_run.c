@@ -146,6 +146,9 @@ static void answer_ok(struct http_req *req)
 
 static enum status check_out(struct http_req *req, struct err *err)
 {
+    if (req->out.starved) {
+        return err_set(err, ST_NOMEM, "no memory for the reply; try again later");
+    }
     if (req->out.failed) {
         return err_set(err, ST_TOO_LARGE, "the reply would be over %u bytes; ask for less with limit", HTTP_REPLY_MAX);
     }

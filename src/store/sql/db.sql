@@ -47,6 +47,7 @@ PRAGMA journal_size_limit = 67108864;
 PRAGMA cache_size = -16384;
 PRAGMA temp_store = MEMORY;
 PRAGMA cell_size_check = ON;
+PRAGMA secure_delete = ON;
 
 -- name: db_settings_reader
 PRAGMA query_only = ON;

@@ -10,6 +10,7 @@ PRAGMA journal_size_limit = 16777216;
 PRAGMA cache_size = -16384;
 PRAGMA temp_store = MEMORY;
 PRAGMA cell_size_check = ON;
+PRAGMA secure_delete = ON;
 
 -- name: ts_catalog_schema
 CREATE TABLE metric (

@@ -9,6 +9,7 @@ PRAGMA journal_size_limit = 8388608;
 PRAGMA cache_size = -2048;
 PRAGMA temp_store = MEMORY;
 PRAGMA cell_size_check = ON;
+PRAGMA secure_delete = ON;
 
 -- name: ts_part_settings_reader
 PRAGMA query_only = ON;

@@ -23,11 +23,11 @@ static void list_add(struct list *l, int64_t t, struct ts_value v)
     if (l->n == 0) {
         l->n = 1;
     }
-    enum ts_append a = ts_chunk_append(&l->c[l->n - 1], t, &v);
+    enum ts_append a = ts_chunk_append(&l->c[l->n - 1], t, &v, 0);
     if (a == TS_APPEND_SEAL) {
         assert_true(l->n < 64);
         l->n++;
-        a = ts_chunk_append(&l->c[l->n - 1], t, &v);
+        a = ts_chunk_append(&l->c[l->n - 1], t, &v, 0);
     }
     assert_int_equal(a, TS_APPENDED);
 }
@@ -306,7 +306,7 @@ static void damaged_bytes_do_no_harm(void **state)
         for (unsigned i = 0; i < 50; i++) {
             at += 1000000 + (int64_t)(rand_u64() % 3) * 1000;
             struct ts_value x = random_value(style);
-            enum ts_append a = ts_chunk_append(&c, at, &x);
+            enum ts_append a = ts_chunk_append(&c, at, &x, seed % 3 * 100);
             assert_int_not_equal(a, TS_APPEND_NOMEM);
         }
         struct ts_chunk_info info = ts_chunk_info(c);
