@@ -24,7 +24,9 @@ run: build  ## server on ./var, this machine enrolled as device this-machine, li
 test: build dev  ## unit, corpus, wire and system tests
 	@python3 tests/run.py
 
-check: dev  ## format, static analysis, include table, banned calls, docs
+check: packages  ## format, static analysis, include table, banned calls, docs
+	@cmake --preset dev >/dev/null
+	@cmake --build build/dev -j $(JOBS) --target muster muster_generated
 	@python3 tools/check.py
 
 bench: build packages
@@ -38,7 +40,9 @@ fuzz: packages  ## 10 minutes each, or FUZZ_SECONDS
 soak: build packages
 	@python3 tests/soak.py
 
-docs: dev  ## reference pages that are generated from tables
+docs: packages  ## reference pages that are generated from tables
+	@cmake --preset dev >/dev/null
+	@cmake --build build/dev -j $(JOBS) --target muster
 	@python3 tools/check_docs.py --write
 
 install: build

@@ -113,7 +113,11 @@ def main():
         print(f"{'ok    ' if ok else 'FAILED'} {name}  ({time.monotonic() - start:.1f} s)", flush=True)
         if not ok:
             bad += 1
-            print(text[-12000:], flush=True)
+            os.makedirs("build/check", exist_ok=True)
+            with open(f"build/check/{name}.log", "w", encoding="utf-8") as f:
+                f.write(text + "\n")
+            findings = [line for line in text.splitlines() if " note: " not in line]
+            print("\n".join(findings[:200]) + f"\n(all of it: build/check/{name}.log)", flush=True)
     return 1 if bad else 0
 
 

@@ -3,11 +3,13 @@
 
 - every function declared in a header of src/ or include/ has a comment: above it, behind it, or above the group of lines
   (without a blank line between) it stands in;
-- docs/configuration.md is what `muster serve --reference` prints;
-- every link to a file in README.md, CONTRIBUTING.md and docs/ leads somewhere.
+- docs/configuration.md and docs/api.md are what the configuration tables and api/*.json say (--write makes them so);
+- every link to a file in README.md, CONTRIBUTING.md and docs/ leads somewhere;
+- every module of src/ has its page in docs/design/.
 
 Prints file:line for each problem; ends non-zero when there is one.
 """
+import itertools
 import os
 import re
 import subprocess
@@ -17,7 +19,7 @@ import c_text
 
 LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
 PROTOTYPE = re.compile(r"^(?!typedef|static|return|#|//|\s)[\w\s*]*?\b(\w+)\s*\([^;{]*\)[^;{]*;", re.M)
-MUSTER = [os.environ.get("MUSTER_BIN", ""), "build/bin/muster", "build/dev/bin/muster"]
+MUSTER = [os.environ.get("MUSTER_BIN", ""), "build/dev/bin/muster", "build/bin/muster"]
 
 
 def undocumented(text):
@@ -41,23 +43,50 @@ def check_headers():
                 yield f"{path}:{line}: {name} has no comment"
 
 
-def check_configuration():
+def printed(path, command):
+    """What `command` prints, or None and the problem."""
+    p = subprocess.run(command, cwd=c_text.ROOT, capture_output=True, text=True, check=False)
+    if p.returncode != 0:
+        return None, f"{path}:1: cannot be compared: `{' '.join(command)}` failed: {p.stderr.strip()}"
+    return p.stdout, None
+
+
+def reference(path):
     binary = next((b for b in MUSTER if b and os.access(os.path.join(c_text.ROOT, b), os.X_OK)), None)
-    path = "docs/configuration.md"
     if binary is None:
-        yield f"{path}:1: cannot be compared: build muster first (make build)"
-        return
-    want = subprocess.run([os.path.join(c_text.ROOT, binary), "serve", "--reference"], capture_output=True, text=True, check=False)
-    if want.returncode != 0:
-        yield f"{path}:1: `{binary} serve --reference` failed: {want.stderr.strip()}"
-        return
-    got = c_text.read(path) if os.path.exists(os.path.join(c_text.ROOT, path)) else ""
-    for number, (a, b) in enumerate(zip(got.splitlines() + [""], want.stdout.splitlines() + [""]), 1):
-        if a != b:
-            yield f"{path}:{number}: differs from the key tables; renew it with `{binary} serve --reference > {path}`"
-            return
-    if got != want.stdout:
-        yield f"{path}:1: differs from the key tables in length; renew it with `{binary} serve --reference > {path}`"
+        return None, f"{path}:1: cannot be compared: build muster first (make build)"
+    return printed(path, [os.path.join(c_text.ROOT, binary), "serve", "--reference"])
+
+
+def api(path):
+    files = c_text.files("api", ends=(".json",))
+    return printed(path, [sys.executable, "tools/gen_api.py", "--src", "src", "--write-docs", "-", *files])
+
+
+# Pages that are printed by a program; `make docs` writes them.
+PRINTED = {"docs/configuration.md": reference, "docs/api.md": api}
+
+
+def check_printed():
+    for path, source in PRINTED.items():
+        want, problem = source(path)
+        if problem:
+            yield problem
+            continue
+        got = c_text.read(path) if os.path.exists(os.path.join(c_text.ROOT, path)) else ""
+        if got != want:
+            pairs = itertools.zip_longest(got.splitlines(), want.splitlines())
+            line = next((i for i, (a, b) in enumerate(pairs, 1) if a != b), 1)
+            yield f"{path}:{line}: not what the tables say; `make docs` renews it"
+
+
+def write_printed():
+    for path, source in PRINTED.items():
+        text, problem = source(path)
+        if problem:
+            sys.exit(problem)
+        with open(os.path.join(c_text.ROOT, path), "w", encoding="utf-8") as f:
+            f.write(text)
 
 
 def check_links():
@@ -71,9 +100,24 @@ def check_links():
                 yield f"{path}:{c_text.line_of(c_text.read(path), m.start())}: {target} does not exist"
 
 
+# Modules that are described on the page of another one.
+PAGE_OF = {"doc": "twin", "proto": "base"}
+
+
+def check_modules():
+    for folder in ("src", "src/domain", "src/front"):
+        for module in sorted(os.listdir(os.path.join(c_text.ROOT, folder))):
+            page = f"docs/design/{PAGE_OF.get(module, module)}.md"
+            if module not in ("domain", "front") and not os.path.exists(os.path.join(c_text.ROOT, page)):
+                yield f"{folder}/{module}:1: the module has no page {page}"
+
+
 def main():
+    if sys.argv[1:] == ["--write"]:
+        write_printed()
+        return 0
     bad = 0
-    for problem in [*check_headers(), *check_configuration(), *check_links()]:
+    for problem in [*check_headers(), *check_printed(), *check_links(), *check_modules()]:
         print(problem)
         bad += 1
     return 1 if bad else 0

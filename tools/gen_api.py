@@ -2,7 +2,7 @@
 """Writes what follows from the operation descriptions in api/*.json (format: api/README.md).
 
     gen_api.py [--src DIR] [--prefix api] --out DIR FILE...   C table, handlers, OpenAPI, command-line verbs, reference
-    gen_api.py [--src DIR] --write-docs docs/api.md FILE...   the reference alone
+    gen_api.py [--src DIR] --write-docs docs/api.md FILE...   the reference alone; - prints it
     gen_api.py [--src DIR] --check-docs docs/api.md FILE...   fails when the file differs from what would be written
 """
 import argparse
@@ -66,6 +66,8 @@ def main():
     ops, names = load.load(a.files, a.src)
     if a.check_docs:
         check_docs(a.check_docs, docs.document(ops))
+    elif a.write_docs == "-":
+        sys.stdout.write(docs.document(ops))
     elif a.write_docs:
         write(a.write_docs, docs.document(ops))
     else:

@@ -30,6 +30,7 @@ void buf_clear(struct buf *b)
 {
     b->len = 0;
     b->failed = false;
+    b->starved = false;
 }
 
 void buf_consume(struct buf *b, size_t n)
@@ -59,6 +60,7 @@ static bool buf_grow(struct buf *b, size_t need)
     }
     uint8_t *p = realloc(b->p, cap);
     if (p == NULL) {
+        b->starved = true;
         return false;
     }
     b->p = p;

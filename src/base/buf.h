@@ -12,9 +12,10 @@ struct buf {
     uint8_t *p;
     size_t len;
     size_t cap;
-    size_t max;  // never grows past this
-    bool heap;   // p is ours to free
-    bool failed; // sticky
+    size_t max;   // never grows past this
+    bool heap;    // p is ours to free
+    bool failed;  // sticky
+    bool starved; // with failed: for want of memory, not of room below max
 };
 
 struct buf buf_heap(size_t max); // allocates nothing until the first append

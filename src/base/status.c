@@ -59,7 +59,8 @@ __attribute__((format(printf, 4, 0))) static void err_fill(struct err *err, enum
     snprintf(err->where, sizeof(err->where), "%s", place);
 }
 
-enum status err_set(struct err *err, enum status code, const char *fmt, ...)
+// In brackets: under analysis the names are macros too.
+enum status(err_set)(struct err *err, enum status code, const char *fmt, ...)
 {
     if (err != NULL) {
         va_list ap;
@@ -70,7 +71,7 @@ enum status err_set(struct err *err, enum status code, const char *fmt, ...)
     return code;
 }
 
-enum status err_at(struct err *err, enum status code, const char *where, const char *fmt, ...)
+enum status(err_at)(struct err *err, enum status code, const char *where, const char *fmt, ...)
 {
     if (err != NULL) {
         va_list ap;

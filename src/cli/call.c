@@ -228,6 +228,18 @@ static bool set_flag(struct call *c, const struct cli_flag *f, const char *text)
     return json_object_set_new(c->body, f->name, v) == 0;
 }
 
+static bool set_if_match(struct call *c, const char *text)
+{
+    char *end = NULL;
+    long long version = strtoll(text, &end, 10);
+    if (end == text || *end != '\0' || version < 0) {
+        cli_say("--if-match: \"%s\" is no version; versions are whole numbers", text);
+        return false;
+    }
+    c->if_match = version;
+    return true;
+}
+
 // One option at argv[0]; returns how many arguments it took, 0 after telling what is wrong.
 static int parse_option(struct call *c, int argc, char **argv)
 {
@@ -262,8 +274,7 @@ static int parse_option(struct call *c, int argc, char **argv)
     }
     value = value != NULL ? value : argv[1];
     if (if_match) {
-        c->if_match = strtoll(value, NULL, 10);
-        return taken;
+        return set_if_match(c, value) ? taken : 0;
     }
     if (file) {
         c->file = value;

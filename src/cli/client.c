@@ -12,6 +12,7 @@
 
 #define TOKEN_MAX      4096
 #define URL_MAX        8192
+#define WHOLE_URL_MAX  16384 // with the path
 #define EVENT_MAX      (1u << 20)
 #define CALL_TIMEOUT   60000
 #define STREAM_IDLE_MS 45000 // the server sends a comment every 15 s
@@ -87,14 +88,14 @@ void client_close(struct client *c)
     }
 }
 
-static bool make_url(const struct client *c, const char *path, char url[URL_MAX * 2])
+static bool make_url(const struct client *c, const char *path, char url[WHOLE_URL_MAX])
 {
-    return snprintf(url, URL_MAX * 2, "%s%s", c->base, path) < URL_MAX * 2;
+    return snprintf(url, WHOLE_URL_MAX, "%s%s", c->base, path) < WHOLE_URL_MAX;
 }
 
 enum status client_call(struct client *c, const struct client_request *req, struct client_reply *ret, struct err *err)
 {
-    char url[URL_MAX * 2], type[100], match[64];
+    char url[WHOLE_URL_MAX], type[100], match[64];
     const char *headers[4] = {NULL};
     unsigned n = 0;
     if (!make_url(c, req->path, url)) {
@@ -224,7 +225,7 @@ static enum status stream_once(struct client *c, const char *url, struct stream 
 
 enum status client_events(struct client *c, const char *path, client_event_fn fn, void *arg, struct err *err)
 {
-    char url[URL_MAX * 2];
+    char url[WHOLE_URL_MAX];
     if (!make_url(c, path, url)) {
         return err_set(err, ST_INVALID, "the address is too long");
     }

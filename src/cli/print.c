@@ -113,10 +113,9 @@ static const char *column_title(const char *path)
 static void print_cell(const char *text, size_t width, bool last)
 {
     size_t have = display_width(text);
-    size_t bytes = strlen(text);
     if (have > width) { // cut at a character
         size_t n = 0;
-        bytes = 0;
+        size_t bytes = 0;
         while (n + 1 < width && text[bytes] != '\0') {
             bytes++;
             while (((unsigned char)text[bytes] & 0xc0) == 0x80) {

@@ -8,6 +8,7 @@
 #include "cli/verb.h"
 
 #define PATH_MAX_BYTES 2048
+#define PATH_BOTH_MAX  4096  // with the cursor behind it
 #define LINE_MAX_BYTES 16384 // a string value of 1,024 bytes, escaped
 #define EXPORT_PAGE    10000
 
@@ -248,7 +249,7 @@ int verb_telemetry_export(struct cli *cli, int argc, char **argv)
                    : CLI_USAGE;
     char *cursor = NULL;
     do {
-        struct buf path = buf_heap(PATH_MAX_BYTES * 2);
+        struct buf path = buf_heap(PATH_BOTH_MAX);
         buf_slice(&path, buf_view(&base));
         if (cursor != NULL) {
             buf_str(&path, "&cursor=");

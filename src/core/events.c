@@ -192,7 +192,7 @@ static void sub_arrived(struct post *p)
     bool gapped = s->gapped;
     size_t gap_at = s->gap_at;
     size_t n = s->queue_len;
-    memcpy(batch, s->queue, n * sizeof(batch[0]));
+    memcpy(batch, s->queue, n * sizeof(struct event *));
     s->queue_len = 0;
     s->gapped = false;
     pthread_mutex_unlock(&e->lock);
@@ -284,7 +284,7 @@ void events_id(const struct events *e, uint64_t seq, char dst[EVENT_ID_MAX])
 // The sequence number in "epoch-seq"; false when it is not of this process.
 static bool parse_id(const struct events *e, struct slice id, uint64_t *ret_seq)
 {
-    char text[EVENT_ID_MAX];
+    char text[EVENT_ID_MAX] = "";
     if (!slice_to_cstr(id, text, sizeof(text)) || strlen(text) < 10 || text[8] != '-') {
         return false;
     }

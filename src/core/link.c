@@ -2,7 +2,7 @@
 
 #include <stdlib.h>
 
-#define DOWN_PAYLOAD_MAX (512u * 1024u) // two twin sections and their frame
+#define DOWN_PAYLOAD_MAX (512u << 10) // two twin sections and their frame
 
 static struct down *down_new(enum down_kind kind, size_t payload_len)
 {

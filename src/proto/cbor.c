@@ -457,7 +457,8 @@ static void cbor_feed(struct cbor_run *r, struct slice item, size_t *ret_off)
             cbor_fail(r, ST_MALFORMED, got.status == CBOR_DECODER_NEDATA ? "cut short" : "no such item");
         }
         if (r->w.out->failed) {
-            cbor_fail(r, ST_TOO_LARGE, "the JSON text has no room");
+            cbor_fail(r, r->w.out->starved ? ST_NOMEM : ST_TOO_LARGE,
+                      r->w.out->starved ? "no memory" : "the JSON text has no room");
         }
         off += got.read;
     }

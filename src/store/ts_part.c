@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <unistd.h>
 
+#include "base/clock.h"
 #include "base/log.h"
 #include "base/reader.h"
 #include "store/ts_priv.h"
@@ -13,7 +14,6 @@
 #include "store/sql/ts_part.sql.h"
 
 #define PART_APPLICATION_ID 0x4d535450 // "MSTP"
-#define PART_DAY_MAX        2932897    // 10000-01-01
 #define PART_CHECKPOINT     512        // pages: 2 MiB copied at once
 
 const struct db_kind ts_part_kind = {
@@ -24,69 +24,27 @@ const struct db_kind ts_part_kind = {
 
 // --- Names ----------------------------------------------------------------------------------------------------------
 
-// Days since 1970 and the calendar, by counting in eras of 400 years that begin with a March.
-static void day_to_date(int32_t day, int *ret_y, unsigned *ret_m, unsigned *ret_d)
-{
-    int32_t z = day + 719468;
-    int32_t era = z / 146097;
-    uint32_t doe = (uint32_t)(z - era * 146097);
-    uint32_t yoe = (doe - doe / 1460 + doe / 36524 - doe / 146096) / 365;
-    uint32_t doy = doe - (365 * yoe + yoe / 4 - yoe / 100);
-    uint32_t mp = (5 * doy + 2) / 153;
-    *ret_d = doy - (153 * mp + 2) / 5 + 1;
-    *ret_m = mp < 10 ? mp + 3 : mp - 9;
-    *ret_y = (int)yoe + era * 400 + (*ret_m <= 2);
-}
-
-static int32_t date_to_day(int y, unsigned m, unsigned d)
-{
-    y -= m <= 2;
-    int32_t era = y / 400;
-    uint32_t yoe = (uint32_t)(y - era * 400);
-    uint32_t doy = (153 * (m > 2 ? m - 3 : m + 9) + 2) / 5 + d - 1;
-    uint32_t doe = yoe * 365 + yoe / 4 - yoe / 100 + doy;
-    return era * 146097 + (int32_t)doe - 719468;
-}
-
 bool ts_part_name(const char *dir, int32_t day, const char *suffix, char *dst, size_t size)
 {
-    int y = 0;
-    unsigned m = 0;
-    unsigned d = 0;
-    day_to_date(day, &y, &m, &d);
-    int n = snprintf(dst, size, "%s/%04d-%02u-%02u.db%s", dir, y, m, d, suffix);
+    char date[CLOCK_RFC3339_MAX];
+    clock_rfc3339((int64_t)day * TS_DAY_US, date);
+    int n = snprintf(dst, size, "%s/%.10s.db%s", dir, date, suffix);
     return n > 0 && (size_t)n < size;
-}
-
-// Exactly n digits; a failed reader when there are fewer.
-static unsigned rd_digits(struct reader *r, unsigned n)
-{
-    unsigned value = 0;
-    for (unsigned i = 0; i < n; i++) {
-        uint8_t c = rd_u8(r);
-        if (c < '0' || c > '9') {
-            r->failed = true;
-            return 0;
-        }
-        value = value * 10 + (unsigned)(c - '0');
-    }
-    return value;
 }
 
 bool ts_part_parse(const char *name, int32_t *ret_day)
 {
     struct reader r = reader_make(slice_str(name));
-    unsigned y = rd_digits(&r, 4);
-    bool dashes = rd_u8(&r) == '-';
-    unsigned m = rd_digits(&r, 2);
-    dashes = rd_u8(&r) == '-' && dashes;
-    unsigned d = rd_digits(&r, 2);
+    struct slice date = rd_bytes(&r, 10);
     bool suffix = slice_eq_str(rd_bytes(&r, 3), ".db");
-    if (!reader_done(&r) || !dashes || !suffix || y < 1970 || m < 1 || m > 12 || d < 1 || d > 31) {
+    char text[CLOCK_RFC3339_MAX];
+    int64_t us = 0;
+    if (!reader_done(&r) || !suffix || snprintf(text, sizeof(text), SLICE_FMT "T00:00:00Z", SLICE_ARG(date)) != 20 ||
+        !clock_parse(slice_str(text), &us) || us < 0) {
         return false;
     }
-    *ret_day = date_to_day((int)y, m, d);
-    return *ret_day >= 0 && *ret_day < PART_DAY_MAX;
+    *ret_day = (int32_t)(us / TS_DAY_US);
+    return true;
 }
 
 // --- Which there are ------------------------------------------------------------------------------------------------

@@ -764,8 +764,15 @@ static void work(struct run *r)
         }
         r->last_tick = now;
         struct epoll_event evs[512];
-        int n = epoll_wait(ep, evs, 512, opt.rate > 0 ? 1 : 20);
+        bool flood = opt.qos == 0 && opt.rate <= 0 && opt.subscribe == NULL && !opt.connect_only && !opt.idle;
+        int n = epoll_wait(ep, evs, 512, flood ? 0 : opt.rate > 0 ? 1 : 20);
         uint64_t none = 0;
+        // No acknowledgement wakes a client at QoS 0: whoever has sent all of the last turn sends on.
+        for (unsigned i = 0; flood && i < opt.clients; i++) {
+            if (clients[i].state == OPEN && clients[i].out_len == 0) {
+                publish(&clients[i], NULL);
+            }
+        }
         for (int i = 0; i < n; i++) {
             on_event(evs[i].data.ptr, evs[i].events, opt.rate > 0 ? &none : NULL);
         }

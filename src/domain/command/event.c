@@ -140,6 +140,8 @@ enum status device_event_list(struct tx *tx, const struct device_ref *d, struct 
     if (st == ST_OK) {
         st = cursor_write(row ? &c : NULL, out, err);
     }
-    jw_object_end(out);
+    if (st == ST_OK) { // else what was written is thrown away
+        jw_object_end(out);
+    }
     return st;
 }

@@ -1,6 +1,8 @@
 #include "domain/doc/doc.h"
 
 #include <assert.h>
+#include <pthread.h>
+#include <stdlib.h>
 
 // One open container on the way down. For objects `iter` is the next member, for arrays `index` the next item.
 struct level {
@@ -38,20 +40,63 @@ static bool is_container(const json_t *v)
     return json_is_object(v) || json_is_array(v);
 }
 
+// jansson 2.14 does not look whether its text buffer could grow: without memory it loses a byte of a string and goes on. So
+// allocations on behalf of a load are watched, and a load in which one failed has failed. Per thread, as a load is.
+static _Thread_local bool starved;
+static pthread_once_t watching = PTHREAD_ONCE_INIT;
+
+static void *watched_malloc(size_t n)
+{
+    void *p = malloc(n);
+    starved |= p == NULL;
+    return p;
+}
+
+static void watch_allocations(void)
+{
+    json_set_alloc_funcs(watched_malloc, free); // jansson has no realloc
+}
+
+// The syntax is known to be right, so jansson refuses only what is out of its range. Anything else it reports is a token it
+// had no memory for: it calls that a syntax error.
+static enum status load_failed(const json_error_t *why, struct err *err)
+{
+    switch (json_error_code(why)) {
+    case json_error_numeric_overflow:
+    case json_error_null_character:
+    case json_error_null_byte_in_key:
+    case json_error_invalid_utf8:
+    case json_error_duplicate_key:
+        return err_set(err, ST_MALFORMED, "not valid JSON: %s", why->text);
+    default:
+        return err_set(err, ST_NOMEM, "no memory for a JSON document");
+    }
+}
+
+enum status doc_load(struct slice checked, json_t **ret, struct err *err)
+{
+    json_error_t why;
+    (void)pthread_once(&watching, watch_allocations);
+    starved = false;
+    json_t *v = json_loadb((const char *)checked.p, checked.len, JSON_DECODE_ANY | JSON_REJECT_DUPLICATES, &why);
+    if (v == NULL) {
+        return load_failed(&why, err);
+    }
+    if (starved) {
+        json_decref(v);
+        return err_set(err, ST_NOMEM, "no memory for a JSON document");
+    }
+    *ret = v;
+    return ST_OK;
+}
+
 enum status doc_parse(struct slice text, unsigned depth_max, json_t **ret, struct err *err)
 {
     enum status st = json_check(text, depth_max, DOC_KEYS_MAX, err);
     if (st != ST_OK) {
         return st;
     }
-    json_error_t why;
-    json_t *v = json_loadb((const char *)text.p, text.len, JSON_DECODE_ANY | JSON_REJECT_DUPLICATES, &why);
-    if (v == NULL) {
-        enum status code = json_error_code(&why) == json_error_out_of_memory ? ST_NOMEM : ST_MALFORMED;
-        return err_set(err, code, "not valid JSON: %s", why.text);
-    }
-    *ret = v;
-    return ST_OK;
+    return doc_load(text, ret, err);
 }
 
 static void write_scalar(const json_t *v, struct jw *out)

@@ -21,6 +21,9 @@ static inline void doc_cleanup_(json_t **v)
 // Parses one document: syntax, depth, number of keys and duplicate keys are checked before anything is allocated.
 // *ret is the caller's. ST_MALFORMED, ST_TOO_LARGE or ST_INVALID with a text; ST_NOMEM.
 enum status doc_parse(struct slice text, unsigned depth_max, json_t **ret, struct err *err);
+// The same for text that has passed json_check or was written by us: only its syntax is known to be right. ST_MALFORMED for
+// what is out of range (numbers, \u0000), ST_NOMEM.
+enum status doc_load(struct slice checked, json_t **ret, struct err *err);
 // Writes v; doubles in their shortest form. v == NULL writes null. False: nested deeper than DOC_DEPTH_MAX (out is spoilt).
 bool doc_write(const json_t *v, struct jw *out);
 // The text of v appended to out; false when it does not fit or is nested too deep.

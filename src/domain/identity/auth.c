@@ -96,9 +96,9 @@ static enum status by_token(struct tx *tx, const struct credential *cred, struct
 // address: a name that has come in from here lately is counted by itself, everybody else by the address.
 static uint64_t counted_as(const struct identity *id, const struct credential *cred, int64_t now_us, bool *ret_familiar)
 {
-    uint64_t pair = throttle_key(cred->peer_addr, cred->username.p != NULL ? cred->username : SLICE(""));
+    uint64_t pair = rate_source(cred->peer_addr, cred->username.p != NULL ? cred->username : SLICE(""));
     *ret_familiar = familiar_has(id->familiar, pair, now_us);
-    return *ret_familiar ? pair : throttle_key(cred->peer_addr, (struct slice){NULL, 0});
+    return *ret_familiar ? pair : rate_source(cred->peer_addr, (struct slice){NULL, 0});
 }
 
 static enum status without_cert(struct tx *tx, const struct credential *cred, struct device_ref *ret, struct err *err)
@@ -119,7 +119,7 @@ static enum status without_cert(struct tx *tx, const struct credential *cred, st
     if (st == ST_UNAUTHENTICATED && is_familiar) {
         throttle_failed(id->auth, key, now_us); // the caller counts the address
     } else if (st == ST_OK) {
-        familiar_add(id->familiar, throttle_key(cred->peer_addr, cred->username), now_us);
+        familiar_add(id->familiar, rate_source(cred->peer_addr, cred->username), now_us);
     }
     return st;
 }
@@ -151,6 +151,6 @@ void identity_auth_failed(struct core *c, struct slice peer_addr)
 {
     struct identity *id = identity_of(c);
     if (id != NULL) {
-        throttle_failed(id->auth, throttle_key(peer_addr, (struct slice){NULL, 0}), clock_mono_us());
+        throttle_failed(id->auth, rate_source(peer_addr, (struct slice){NULL, 0}), clock_mono_us());
     }
 }

@@ -127,7 +127,8 @@ enum status claim_create(struct tx *tx, const struct claim_conf *conf, struct jw
     BUF tags = buf_heap(TAGS_TEXT_MAX);
     enum status st = check_conf(conf, err);
     if (st == ST_OK && !(conf->tags != NULL ? doc_text(conf->tags, &tags) : buf_str(&tags, "{}"))) {
-        st = err_set(err, ST_INVALID, "the tags do not fit %d bytes", TAGS_TEXT_MAX);
+        st = tags.starved ? err_set(err, ST_NOMEM, "no memory for the tags")
+                          : err_set(err, ST_INVALID, "the tags do not fit %d bytes", TAGS_TEXT_MAX);
     }
     if (st == ST_OK) {
         st = token_make(TOKEN_CLAIM, token, err);
@@ -314,7 +315,7 @@ enum status identity_claim(struct tx *tx, struct slice token, struct slice peer_
     struct identity *id = identity_of(tx->core);
     int64_t now_us = clock_mono_us();
     int64_t wait_us = 0;
-    uint64_t key = throttle_key(peer_addr, none);
+    uint64_t key = rate_source(peer_addr, none);
     if (throttle_blocked(id->claims, key, now_us, &wait_us)) {
         return err_set(err, ST_LIMIT, "too many wrong claim tokens from this address: wait %lld s",
                        (long long)(wait_us / 1000000) + 1);

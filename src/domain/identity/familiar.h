@@ -1,4 +1,4 @@
-// Who has come in from where lately: a set of keys (throttle_key of address and name) that forgets. Fixed memory, one thread.
+// Who has come in from where lately: a set of keys (rate_source of address and name) that forgets. Fixed memory, one thread.
 //
 // Only a success makes a key familiar, so strangers cannot put anything in; when a place is full the one not seen for
 // longest goes, and is then merely counted by its address again.

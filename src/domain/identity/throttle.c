@@ -1,9 +1,6 @@
 #include "domain/identity/throttle.h"
 
-#include <arpa/inet.h>
 #include <stdlib.h>
-
-#include "base/map.h"
 
 #define PLACES     1024
 #define WAYS       4
@@ -36,42 +33,6 @@ struct throttle *throttle_new(uint32_t failures_per_min)
 void throttle_free(struct throttle *l)
 {
     free(l);
-}
-
-static struct slice without_port(struct slice addr)
-{
-    if (addr.len > 0 && addr.p[0] == '[') {
-        const uint8_t *end = memchr(addr.p, ']', addr.len);
-        return end != NULL ? slice_make(addr.p + 1, (size_t)(end - addr.p) - 1) : addr;
-    }
-    const uint8_t *colon = addr.len > 0 ? memchr(addr.p, ':', addr.len) : NULL;
-    if (colon == NULL || memchr(colon + 1, ':', addr.len - (size_t)(colon + 1 - addr.p)) != NULL) {
-        return addr; // no port, or a bare IPv6 address
-    }
-    return slice_head(addr, (size_t)(colon - addr.p));
-}
-
-uint64_t throttle_key(struct slice addr, struct slice name)
-{
-    static const uint8_t mapped[12] = {[10] = 0xff, [11] = 0xff};
-    struct slice host = without_port(addr);
-    char text[INET6_ADDRSTRLEN];
-    struct in6_addr v6;
-    struct in_addr v4;
-    struct slice counted = host;
-    if (slice_to_cstr(host, text, sizeof(text))) {
-        if (inet_pton(AF_INET, text, &v4) == 1) {
-            counted = slice_make(&v4, sizeof(v4));
-        } else if (inet_pton(AF_INET6, text, &v6) == 1) {
-            bool is_v4 = memcmp(v6.s6_addr, mapped, sizeof(mapped)) == 0;
-            counted = is_v4 ? slice_make(&v6.s6_addr[12], 4) : slice_make(v6.s6_addr, 8);
-        }
-    }
-    uint64_t key = hash_bytes(counted);
-    if (name.p != NULL) {
-        key = hash_u64(key ^ hash_u64(hash_bytes(name)));
-    }
-    return key != 0 ? key : 1;
 }
 
 bool throttle_blocked(const struct throttle *l, uint64_t key, int64_t now_us, int64_t *ret_wait_us)

@@ -8,14 +8,12 @@
 #ifndef DOMAIN_THROTTLE_H
 #define DOMAIN_THROTTLE_H
 
-#include "base/slice.h"
+#include "base/rate.h"
 
 struct throttle;
 struct throttle *throttle_new(uint32_t failures_per_min); // NULL: no memory. 0 failures: never blocks
 void throttle_free(struct throttle *l);
-// Who is counted: the address ("192.0.2.1:1234", "[2001:db8::1]:1234" or without port), and with name.p != NULL this name at
-// this address. Never 0; differs from process to process.
-uint64_t throttle_key(struct slice addr, struct slice name);
+// `key`: who is counted, from rate_source.
 // *ret_wait_us: how long still (may be NULL).
 bool throttle_blocked(const struct throttle *l, uint64_t key, int64_t now_us, int64_t *ret_wait_us);
 void throttle_failed(struct throttle *l, uint64_t key, int64_t now_us);

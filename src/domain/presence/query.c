@@ -177,7 +177,9 @@ enum status presence_list(struct tx *tx, const struct presence_filter *f, struct
     if (st == ST_OK) {
         st = cursor_write(p.more ? &p.last : NULL, out, err);
     }
-    jw_object_end(out);
+    if (st == ST_OK) { // else what was written is thrown away
+        jw_object_end(out);
+    }
     return st;
 }
 
@@ -222,6 +224,8 @@ enum status presence_sessions(struct tx *tx, const struct device_ref *d, struct 
     if (st == ST_OK) {
         st = cursor_write(row ? &c : NULL, out, err);
     }
-    jw_object_end(out);
+    if (st == ST_OK) { // else what was written is thrown away
+        jw_object_end(out);
+    }
     return st;
 }

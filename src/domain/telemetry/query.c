@@ -297,7 +297,9 @@ enum status telemetry_range_write(struct tx *tx, const struct telemetry_range *r
             .kind = CURSOR_RANGE, .a = r->query.descending ? p.last_us : p.last_us + step, .b = r->query.descending};
         st = cursor_write(p.more ? &c : NULL, out, err);
     }
-    jw_object_end(out);
+    if (st == ST_OK) { // else what was written is thrown away
+        jw_object_end(out);
+    }
     return st;
 }
 

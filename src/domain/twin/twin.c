@@ -45,8 +45,10 @@ static void buf_cleanup(struct buf *b)
 static enum status parse_column(struct stmt *s, int col, json_t **ret, struct err *err)
 {
     struct slice text = col_text(s, col);
-    json_error_t why;
-    json_t *v = text.p != NULL ? json_loadb((const char *)text.p, text.len, 0, &why) : NULL;
+    json_t *v = NULL;
+    if (text.p != NULL && doc_load(text, &v, err) == ST_NOMEM) {
+        return ST_NOMEM;
+    }
     if (!json_is_object(v)) {
         json_decref(v);
         return err_set(err, ST_CORRUPT, "a stored twin cannot be read");
@@ -95,7 +97,9 @@ static enum status save(struct tx *tx, const struct device_ref *d, const struct 
     BUF doc = buf_heap(TWIN_SECTION_MAX);
     BUF meta = buf_heap(META_MAX);
     if (!doc_text(t->doc[which], &doc) || !doc_text(t->meta[which], &meta)) {
-        return err_set(err, ST_TOO_LARGE, "the %s section would pass %d bytes", section_text[which], TWIN_SECTION_MAX);
+        return doc.starved || meta.starved ? err_set(err, ST_NOMEM, "no memory for the twin")
+                                           : err_set(err, ST_TOO_LARGE, "the %s section would pass %d bytes",
+                                                     section_text[which], TWIN_SECTION_MAX);
     }
     STMT(s, tx->db, &sql_twin[which == DESIRED ? SQL_TWIN_PUT_DESIRED : SQL_TWIN_PUT_REPORTED]);
     stmt_bind_i64(s, 1, (int64_t)d->row);

@@ -26,7 +26,7 @@ struct api_op;
 struct api_call {
     const struct api_op *op;
     struct core *core;
-    struct tx *tx; // NULL for API_IO
+    struct tx *tx;       // NULL for API_IO
     struct arena *arena; // lives until the reply is sent
     struct slice
         params[API_PARAMS_MAX]; // validated, percent-decoded, in the order of the description; p == NULL: absent

@@ -9,18 +9,20 @@
 #include "front/http/http_priv.h"
 
 #define EXPIRE_EVERY_MS 60000
+#define MINUTE_US       60000000
 
 enum status http_front_new(const struct http_front_conf *conf, struct http_front **ret, struct err *err)
 {
     struct http_front *f = calloc(1, sizeof(*f));
-    struct limiter *limiter = limiter_new(conf->auth_failures_max);
-    if (f == NULL || limiter == NULL) {
+    uint32_t per_min = conf->auth_failures_max > 0 ? conf->auth_failures_max : 1;
+    struct rate *wrong_tokens = rate_new(MINUTE_US / per_min, per_min);
+    if (f == NULL || wrong_tokens == NULL) {
         free(f);
-        limiter_free(limiter);
+        rate_free(wrong_tokens);
         return err_set(err, ST_NOMEM, "no memory for the HTTP front");
     }
     f->conf = *conf;
-    f->limiter = limiter;
+    f->wrong_tokens = wrong_tokens;
     http_parser_set_max_header_size(HTTP_HEAD_MAX);
     uint32_t seed = 0;
     rand_secret(&seed, sizeof(seed));
@@ -34,7 +36,7 @@ enum status http_front_new(const struct http_front_conf *conf, struct http_front
 void http_front_free(struct http_front *f)
 {
     if (f != NULL) {
-        limiter_free(f->limiter);
+        rate_free(f->wrong_tokens);
         free(f);
     }
 }

@@ -19,8 +19,8 @@
 #include <http_parser.h>
 #include <stdatomic.h>
 
+#include "base/rate.h"
 #include "front/http/http_front.h"
-#include "front/http/limiter.h"
 #include "front/http/reply.h"
 #include "front/http/route.h"
 
@@ -34,7 +34,7 @@
 
 struct http_front {
     struct http_front_conf conf;
-    struct limiter *limiter;
+    struct rate *wrong_tokens; // of each source address
     _Atomic uint32_t streams;
 };
 

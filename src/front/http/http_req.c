@@ -5,12 +5,12 @@
 #include <strings.h>
 
 #include "base/clock.h"
+#include "domain/doc/doc.h"
 #include "front/http/gzip.h"
 #include "front/http/http_priv.h"
 #include "front/http/params.h"
 #include "net/crypto.h"
 
-#define JSON_KEYS_MAX       10000
 #define IDEMPOTENCY_KEY_MAX 128
 
 // --- life --------------------------------------------------------------------------------------------------------
@@ -433,35 +433,11 @@ bool http_req_body(struct http_req *req, struct slice part)
     return true;
 }
 
-// json_check has found the syntax right, so jansson refuses only what is out of its range; anything else it reports is a
-// token it had no memory for.
-static enum status parse_failed(const json_error_t *je, struct err *err)
-{
-    switch (json_error_code(je)) {
-    case json_error_numeric_overflow:
-    case json_error_null_character:
-    case json_error_null_byte_in_key:
-    case json_error_invalid_utf8:
-    case json_error_duplicate_key:
-        return err_set(err, ST_MALFORMED, "the body is not JSON: line %d, column %d: %.120s", je->line, je->column,
-                       je->text);
-    default:
-        return err_set(err, ST_NOMEM, "no memory for the body; try again later");
-    }
-}
-
 static void parse_json(struct http_req *req)
 {
     struct err err = {.code = ST_OK};
     struct slice text = buf_view(&req->body);
-    enum status st = json_check(text, JSON_DEPTH_MAX, JSON_KEYS_MAX, &err);
-    if (st == ST_OK) {
-        json_error_t je;
-        req->call.body = json_loadb((const char *)text.p, text.len, JSON_REJECT_DUPLICATES | JSON_DECODE_ANY, &je);
-        if (req->call.body == NULL) {
-            st = parse_failed(&je, &err);
-        }
-    }
+    enum status st = doc_parse(text, JSON_DEPTH_MAX, &req->call.body, &err);
     if (st == ST_OK) {
         st = schema_check(req->api->request, req->call.body, &err);
     }

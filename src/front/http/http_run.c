@@ -50,10 +50,15 @@ static void failure_done(struct op *op)
     free((struct failure_op *)op);
 }
 
+static uint64_t source_of(const struct http_req *req)
+{
+    return rate_source(slice_str(req->peer), (struct slice){NULL, 0});
+}
+
 static void note_failure(struct http_req *req)
 {
     http_metric_auth_failed();
-    limiter_failed(req->front->limiter, slice_str(req->peer), clock_mono_us());
+    rate_add(req->front->wrong_tokens, source_of(req), clock_mono_us());
     struct failure_op *f = calloc(1, sizeof(*f));
     if (f == NULL) {
         return; // our own limiter has counted it
@@ -141,6 +146,9 @@ static void answer_ok(struct http_req *req)
 
 static enum status check_out(struct http_req *req, struct err *err)
 {
+    if (req->out.starved) {
+        return err_set(err, ST_NOMEM, "no memory for the reply; try again later");
+    }
     if (req->out.failed) {
         return err_set(err, ST_TOO_LARGE, "the reply would be over %u bytes; ask for less with limit", HTTP_REPLY_MAX);
     }
@@ -302,10 +310,11 @@ static bool stranger(struct http_req *req)
         http_req_refuse(req, 401, "unauthenticated", "");
         return true;
     }
-    unsigned wait_s = limiter_wait_s(req->front->limiter, slice_str(req->peer), clock_mono_us());
-    if (wait_s > 0) {
+    int64_t wait_us = rate_wait_us(req->front->wrong_tokens, source_of(req), clock_mono_us());
+    if (wait_us > 0) {
         http_req_refuse(req, 429, "limit", "too many wrong tokens from this address; wait and try again");
-        snprintf(req->refusal.header, sizeof(req->refusal.header), "Retry-After: %u\r\n", wait_s);
+        snprintf(req->refusal.header, sizeof(req->refusal.header), "Retry-After: %u\r\n",
+                 (unsigned)((wait_us + 999999) / 1000000));
         return true;
     }
     return false;

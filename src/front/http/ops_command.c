@@ -28,7 +28,9 @@ enum status op_command_send(struct api_call *call, struct err *err)
     struct buf payload __attribute__((cleanup(buf_cleanup))) = buf_heap((size_t)2 * COMMAND_PAYLOAD_MAX);
     const json_t *v = json_object_get(call->body, "payload");
     if (v == NULL ? !buf_str(&payload, "{}") : !doc_text(v, &payload)) {
-        return err_at(err, ST_TOO_LARGE, "/payload", "the payload has more than %d bytes", COMMAND_PAYLOAD_MAX);
+        return payload.starved
+                   ? err_set(err, ST_NOMEM, "no memory for the payload")
+                   : err_at(err, ST_TOO_LARGE, "/payload", "the payload has more than %d bytes", COMMAND_PAYLOAD_MAX);
     }
     uint64_t id = 0;
     st = command_send(call->tx, &d, doc_str(call->body, "name"), buf_view(&payload), ttl_us, &id, err);

@@ -28,7 +28,8 @@ static enum status set_desired(struct api_call *call, bool replace, struct err *
     }
     struct buf patch __attribute__((cleanup(buf_cleanup))) = buf_heap((size_t)2 * TWIN_SECTION_MAX);
     if (!doc_text(call->body, &patch)) {
-        return err_set(err, ST_TOO_LARGE, "the patch has more than %d bytes", TWIN_SECTION_MAX);
+        return patch.starved ? err_set(err, ST_NOMEM, "no memory for the patch")
+                             : err_set(err, ST_TOO_LARGE, "the patch has more than %d bytes", TWIN_SECTION_MAX);
     }
     st = twin_set_desired(call->tx, &d, buf_view(&patch), replace, call->if_match, NULL, err);
     return st == ST_OK ? twin_write(call->tx, &d, call->out, &call->etag, err) : st;

@@ -89,8 +89,7 @@ static bool too_often(const struct mqtt_conn *mc, const struct mqtt_connect *c)
 {
     (void)c;
     const struct mqtt_front *f = mc->home->front;
-    return (f->settings.limit_loopback || !conn_peer_is_loopback(mc->net)) &&
-           !sources_allow(f->sources, conn_peer_addr(mc->net), clock_mono_us());
+    return (f->settings.limit_loopback || !conn_peer_is_loopback(mc->net)) && !mqtt_conn_source_may(mc);
 }
 
 static bool enhanced_auth(const struct mqtt_conn *mc, const struct mqtt_connect *c)

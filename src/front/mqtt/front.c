@@ -54,6 +54,12 @@ static void stop_loop(struct post *p)
     }
 }
 
+static struct rate *new_connects(const struct conf *conf)
+{
+    int64_t per_s = conf_int(conf, "mqtt.connects_per_source");
+    return rate_new(per_s > 0 ? 1000000 / per_s : 0, (uint32_t)conf_int(conf, "mqtt.connects_burst"));
+}
+
 enum status mqtt_front_new(struct core *core, struct loop *const *loops, unsigned loops_len, const struct conf *conf,
                            struct mqtt_front **ret, struct err *err)
 {
@@ -63,10 +69,9 @@ enum status mqtt_front_new(struct core *core, struct loop *const *loops, unsigne
     }
     f->core = core;
     read_settings(conf, &f->settings);
-    f->sources = sources_new((uint32_t)conf_int(conf, "mqtt.connects_per_source"),
-                             (uint32_t)conf_int(conf, "mqtt.connects_burst"));
+    f->connects = new_connects(conf);
     f->loops_len = loops_len;
-    bool ok = f->sources != NULL;
+    bool ok = f->connects != NULL;
     for (unsigned i = 0; i < loops_len; i++) {
         struct mqtt_loop *home = &f->loops[i];
         home->front = f;
@@ -97,7 +102,7 @@ void mqtt_front_free(struct mqtt_front *f)
         }
         buf_release(&f->loops[i].scratch);
     }
-    sources_free(f->sources);
+    rate_free(f->connects);
     free(f);
 }
 

@@ -5,11 +5,11 @@
 #include <stdatomic.h>
 
 #include "base/map.h"
+#include "base/rate.h"
 #include "core/core.h"
 #include "domain/telemetry/ingest.h"
 #include "front/mqtt/mqtt_front.h"
 #include "front/mqtt/session.h"
-#include "front/mqtt/sources.h"
 #include "proto/mqtt.h"
 
 struct mqtt_conn;
@@ -45,7 +45,7 @@ struct mqtt_loop {
 struct mqtt_front {
     struct core *core;
     struct mqtt_settings settings;
-    struct sources *sources;
+    struct rate *connects; // of each source address
     _Atomic size_t connections;
     _Atomic bool stopping;
     unsigned loops_len;

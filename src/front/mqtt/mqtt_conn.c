@@ -97,10 +97,16 @@ void mqtt_conn_end(struct mqtt_conn *mc, uint8_t reason, const char *why, const 
     conn_close(mc->net, text);
 }
 
+bool mqtt_conn_source_may(const struct mqtt_conn *mc)
+{
+    uint64_t source = rate_source(slice_str(conn_peer_addr(mc->net)), (struct slice){NULL, 0});
+    return rate_take(mc->home->front->connects, source, clock_mono_us());
+}
+
 // Strangers do not fill the log: beyond the connect rate of their address their mistakes are not worth a line.
 static bool worth_a_line(const struct mqtt_conn *mc)
 {
-    return mc->state != MS_NEW || sources_allow(mc->home->front->sources, conn_peer_addr(mc->net), clock_mono_us());
+    return mc->state != MS_NEW || mqtt_conn_source_may(mc);
 }
 
 void mqtt_conn_violation(struct mqtt_conn *mc, uint8_t reason, const char *text)

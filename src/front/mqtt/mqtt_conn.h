@@ -81,6 +81,8 @@ struct mqtt_conn *mqtt_conn_find(struct mqtt_loop *home, uint64_t id);
 // Ends the connection. MQTT 5 clients that are connected get a DISCONNECT with `reason` first. `why` (static) is the presence
 // reason, `text` what people and the reason string read.
 void mqtt_conn_end(struct mqtt_conn *mc, uint8_t reason, const char *why, const char *text);
+// One more CONNECT or mistake from this address: is it within its rate? Counts it.
+bool mqtt_conn_source_may(const struct mqtt_conn *mc);
 // A broken rule of the protocol.
 void mqtt_conn_violation(struct mqtt_conn *mc, uint8_t reason, const char *text);
 // A PUBLISH has come: it costs one from the client's credit.

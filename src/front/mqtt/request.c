@@ -5,6 +5,7 @@
 #include <jansson.h>
 
 #include "domain/command/command.h"
+#include "domain/doc/doc.h"
 #include "domain/identity/identity.h"
 #include "domain/telemetry/ledger.h"
 #include "domain/twin/twin.h"
@@ -125,8 +126,9 @@ static enum status check_members(json_t *doc, const char *const *allowed, struct
 
 static enum status prepare_provision(struct request *r, const char *const *allowed, struct err *err)
 {
-    json_error_t why;
-    r->doc = json_loadb((const char *)r->payload.p, r->payload.len, JSON_REJECT_DUPLICATES, &why);
+    if (doc_parse(r->payload, DOC_DEPTH_MAX, &r->doc, err) == ST_NOMEM) {
+        return ST_NOMEM;
+    }
     if (!json_is_object(r->doc)) {
         return err_set(err, ST_INVALID, "the request is a JSON object with \"csr\"");
     }
@@ -223,7 +225,8 @@ static enum status request_run(struct tx *tx, struct op *op, struct err *err)
         s = r->def->run(tx, r, &d, err);
     }
     if (s == ST_OK && r->answer.failed) {
-        s = err_set(err, ST_TOO_LARGE, "the answer is larger than %zu bytes", ANSWER_MAX);
+        s = r->answer.starved ? err_set(err, ST_NOMEM, "no memory for the answer")
+                              : err_set(err, ST_TOO_LARGE, "the answer is larger than %zu bytes", ANSWER_MAX);
     }
     return s == ST_OK && r->def->stored ? ledger_stored(tx, r->link, err) : s;
 }
