@@ -531,6 +531,7 @@ enum status ts_settle(struct ts *t)
         }
         p->s->staged = 0;
         t->stats.points += !p->covered;
+        t->fresh += !p->covered;
         t->applied++;
     }
     while (t->tally_len > 0) {
