@@ -41,8 +41,9 @@ void identity_auth_failed(struct core *c, struct slice peer_addr);
 // then the CSR's CN, and without it a generated id. `desc` (may be NULL): name, model, tags, attributes, keys of a device that
 // does not exist yet; the claim's own model and tags win. A device that exists is bound when it has no usable credential
 // (ST_EXISTS) and the claim is younger than what last happened to its certificates and access tokens, made, ended or
-// revoked (ST_FORBIDDEN): a revoked device does not come back by the claim it came in with. The same key with the same claim again, before the certificate was used, is answered
-// with the same certificate and costs no second use: a device may lose power before it has stored the answer.
+// revoked (ST_FORBIDDEN): a revoked device does not come back by the claim it came in with. The same key with
+// the same claim again, before the certificate was used, is answered with the same certificate and costs no second use: a
+// device may lose power before it has stored the answer.
 // Appends {"device","certificate","ca","not_after"} to out (PEM texts).
 enum status identity_enroll(struct tx *tx, struct slice csr_pem, struct slice device, const json_t *desc,
                             struct jw *out, struct err *err);
