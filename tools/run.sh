@@ -29,7 +29,7 @@ server_pid=$!
 set +m
 for _ in $(seq 100); do
     grep -q '^muster ready' "$data/ready" && break
-    kill -0 "$server_pid" 2>/dev/null || { tail -3 "$data/server.log" >&2; server_pid=""; exit 1; }
+    kill -0 "$server_pid" 2>/dev/null || { tail -n 3 "$data/server.log" >&2; server_pid=""; exit 1; }
     sleep 0.05
 done
 ready=$(cat "$data/ready")
@@ -38,10 +38,14 @@ https=$(sed -E 's/.*https=([^ ]+).*/\1/' <<<"$ready")
 export MUSTER_URL="https://$https" MUSTER_CA="$data/ca.pem" MUSTER_TOKEN_FILE="$data/admin.token"
 
 claim=()
-if [ ! -s "$data/agent/cert.pem" ]; then
+if ! openssl x509 -noout -checkend 0 -in "$data/agent/cert.pem" >/dev/null 2>&1; then
+    # No certificate, or one that has run out. One that was lost must not stand in the way of the new one.
+    "$bin/muster" cert list --device this-machine --state active --json 2>/dev/null | grep -o '"fingerprint": *"[^"]*"' | cut -d'"' -f4 |
+        while read -r lost; do "$bin/muster" cert revoke "$lost" --quiet; done || true
     "$bin/muster" claim create --uses 1 --ttl 10m --json | sed -E 's/.*"token" *: *"([^"]+)".*/\1/' >"$data/claim"
     claim=(--claim-file "$data/claim")
 fi
+started_ms=$(date +%s%3N)
 set -m
 "$bin/muster-agent" --server "mqtts://$mqtts" --ca "$data/ca.pem" "${claim[@]}" --state "$data/agent" --device this-machine 2>>"$data/agent.log" &
 agent_pid=$!
@@ -52,17 +56,21 @@ $ready
 This machine is device "this-machine". Logs: $data/server.log, $data/agent.log. Operator token: $data/admin.token
 Next, in another terminal:
 
-  export MUSTER_URL=$MUSTER_URL MUSTER_CA=$MUSTER_CA MUSTER_TOKEN_FILE=$MUSTER_TOKEN_FILE
+  export MUSTER_URL='$MUSTER_URL' MUSTER_CA='$MUSTER_CA' MUSTER_TOKEN_FILE='$MUSTER_TOKEN_FILE'
   build/bin/muster telemetry last this-machine
   build/bin/muster twin set this-machine '{"agent": {"interval_s": 5}}'
   build/bin/muster telemetry watch this-machine
 
 MSG
-for _ in $(seq 100); do
-    "$bin/muster" telemetry last this-machine --json 2>/dev/null | grep -q cpu.util && break
-    kill -0 "$agent_pid" 2>/dev/null || { tail -3 "$data/agent.log" >&2; exit 1; }
+# Live means measured now: a value of a former run does not count.
+fresh=""
+for _ in $(seq 200); do
+    ts=$("$bin/muster" telemetry last this-machine --json 2>/dev/null | sed -nE 's/.*"cpu\.util" *: *\{"ts" *: *([0-9]+).*/\1/p')
+    [ "${ts:-0}" -ge "$started_ms" ] && { fresh=1; break; }
+    kill -0 "$agent_pid" 2>/dev/null || { echo "The agent ended:" >&2; tail -n 3 "$data/agent.log" >&2; agent_pid=""; exit 1; }
     sleep 0.1
 done
+[ -n "$fresh" ] || { echo "No health from this machine yet; the agent says:" >&2; tail -n 3 "$data/agent.log" >&2; }
 rm -f "$data/claim"
 if [ -t 1 ]; then
     "$bin/muster" top || true

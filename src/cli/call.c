@@ -250,6 +250,18 @@ static void advise_option(const struct cli_verb *v, const char *name, size_t len
             best[0] != '\0' ? ", did you mean --" : "", best, best[0] != '\0' ? "?" : "", v->words);
 }
 
+static bool set_if_match(struct call *c, const char *text)
+{
+    char *end = NULL;
+    long long version = strtoll(text, &end, 10);
+    if (end == text || *end != '\0' || version < 0) {
+        cli_say("--if-match: \"%s\" is no version; versions are whole numbers", text);
+        return false;
+    }
+    c->if_match = version;
+    return true;
+}
+
 // One option at argv[0]; returns how many arguments it took, 0 after telling what is wrong.
 static int parse_option(struct call *c, int argc, char **argv)
 {
@@ -284,13 +296,7 @@ static int parse_option(struct call *c, int argc, char **argv)
     }
     value = value != NULL ? value : argv[1];
     if (if_match) {
-        char *end = NULL;
-        c->if_match = strtoll(value, &end, 10);
-        if (end == value || *end != '\0' || c->if_match < 0) {
-            cli_say("--if-match: \"%s\" is no version; a number, as a former answer showed it, is allowed", value);
-            return 0;
-        }
-        return taken;
+        return set_if_match(c, value) ? taken : 0;
     }
     if (file) {
         c->file = value;

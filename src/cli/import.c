@@ -95,7 +95,7 @@ static bool read_results(struct import *im, const struct client_reply *reply)
             failed++;
         }
     }
-    im->done += im->body_lines - failed;
+    im->done += ok ? im->body_lines - failed : 0;
     json_decref(doc);
     return ok;
 }

@@ -384,11 +384,12 @@ static void op_refuse(struct op *op, enum status s, const char *text)
     op_reply(op);
 }
 
+// The op is counted in queue_len already.
 static void op_enqueue(struct core *c, struct op *op)
 {
-    atomic_fetch_add_explicit(&c->queue_len, 1, memory_order_relaxed);
     op->core = c;
     op->hooks = NULL;
+    op->hooks_last = NULL;
     op->post.fn = op_arrived;
     loop_post(c->loop, &op->post);
 }
@@ -397,15 +398,19 @@ void core_submit(struct core *c, struct op *op)
 {
     op->status = ST_OK;
     op->err.code = ST_OK;
-    if (atomic_load(&c->stopping)) {
+    // Counted before "stopping" is looked at, so that core_stop, which sets it and then waits for zero, misses nobody.
+    uint64_t waiting = atomic_fetch_add(&c->queue_len, 1);
+    bool stopping = atomic_load(&c->stopping);
+    if (!stopping && waiting < c->queue_max) {
+        op_enqueue(c, op);
+        return;
+    }
+    atomic_fetch_sub(&c->queue_len, 1);
+    if (stopping) {
         op_refuse(op, ST_SHUTDOWN, "the server is shutting down");
-        return;
-    }
-    if (atomic_load_explicit(&c->queue_len, memory_order_relaxed) >= c->queue_max) {
+    } else {
         op_refuse(op, ST_BUSY, "too many operations are waiting; try again shortly");
-        return;
     }
-    op_enqueue(c, op);
 }
 
 // --- readers -----------------------------------------------------------------------------------------------------
@@ -642,6 +647,7 @@ void core_stop(struct core *c)
     pthread_mutex_init(&w.lock, NULL);
     pthread_cond_init(&w.cond, NULL);
     atomic_store(&c->stopping, true);
+    atomic_fetch_add(&c->queue_len, 1);
     op_enqueue(c, &w.op);
     pthread_mutex_lock(&w.lock);
     while (!w.done) {

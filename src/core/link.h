@@ -17,7 +17,6 @@ struct link;
 enum down_kind {
     DOWN_PUBLISH, // topic + payload to the device, at least once within this connection
     DOWN_CLOSE,   // end the connection: reason tells why
-    DOWN_PERMIT,  // reserved: permit recomputed
 };
 enum down_close {
     DOWN_CLOSE_TAKEOVER,

@@ -96,7 +96,8 @@ struct principal principal_system(void)
 
 bool id_valid(struct slice id)
 {
-    if (id.len == 0 || id.len > ID_MAX) {
+    // "." and ".." are letters of a path: a client would never send them as a name.
+    if (id.len == 0 || id.len > ID_MAX || slice_eq(id, SLICE(".")) || slice_eq(id, SLICE(".."))) {
         return false;
     }
     for (size_t i = 0; i < id.len; i++) {

@@ -93,7 +93,7 @@ bool ts_full(const struct ts *t)
 static bool space_for_twice_the_reserve(const struct ts *t)
 {
     struct statvfs v;
-    return statvfs(t->dir, &v) != 0 || (uint64_t)v.f_bavail * v.f_frsize >= 2 * TS_RESERVE_BYTES;
+    return statvfs(t->dir, &v) != 0 || (uint64_t)v.f_bavail * v.f_frsize >= 2UL * TS_RESERVE_BYTES;
 }
 
 bool ts_reserve_take_back(struct ts *t)
@@ -332,19 +332,28 @@ static bool compare_found(void *arg, int64_t time, struct ts_value v)
     return false;
 }
 
+// The client says which messages are repeats, so what looking for them may cost is bounded per commit: beyond it a repeat is
+// stored again, which no range shows (equal times are one point), only the count of duplicates is lower.
+#define DUPLICATE_WORK_MAX 20000
+#define DUPLICATE_READ     200 // a look at the head and the chunks, in steps of the walk
+
 // Whether the newest value stored for this time is this value: in the batch, in memory, on disk.
 static enum status is_duplicate(struct ts *t, const struct ts_series *s, int64_t time, struct ts_value v, bool *ret)
 {
     *ret = false;
     for (uint32_t i = s->staged; i != 0; i = t->staged[i - 1].prev) {
+        if (++t->duplicate_work > DUPLICATE_WORK_MAX) {
+            return ST_OK;
+        }
         if (t->staged[i - 1].t == time) {
             *ret = ts_value_eq(staged_value(t, &t->staged[i - 1]), v);
             return ST_OK;
         }
     }
-    if ((s->flags & TS_S_LAST) == 0 || time > s->last_t) {
+    if ((s->flags & TS_S_LAST) == 0 || time > s->last_t || t->duplicate_work > DUPLICATE_WORK_MAX - DUPLICATE_READ) {
         return ST_OK;
     }
+    t->duplicate_work += DUPLICATE_READ;
     struct err err = {.code = ST_OK};
     struct ts_snapshot *snap = NULL;
     struct ts_query q = {.tenant = s->dev->tenant->id,
@@ -522,6 +531,7 @@ enum status ts_settle(struct ts *t)
         }
         p->s->staged = 0;
         t->stats.points += !p->covered;
+        t->fresh += !p->covered;
         t->applied++;
     }
     while (t->tally_len > 0) {
@@ -531,6 +541,7 @@ enum status ts_settle(struct ts *t)
         t->tally_len--;
     }
     t->staged_len = 0;
+    t->duplicate_work = 0;
     t->applied = 0;
     t->text.len = 0;
     t->settling = false;

@@ -15,13 +15,19 @@
 #define FLUSH_DEVICES      256   // device rows in one step
 #define FLUSH_SEGMENTS     16    // many small segments (restarts) are reason enough
 #define FLUSH_RETRY_US     1000000
+#define FLUSH_EARLY        4   // a log of this part of its size is enough,
+#define FLUSH_EARLY_POINTS 128 // when the series have that many points each: a shorter log is a faster restart
 
 bool ts_flush_wanted(const struct ts *t)
 {
     if (t->flush.state != TS_FLUSH_IDLE || t->log.began_us == 0) {
         return false;
     }
-    return ts_log_bytes(t) >= (int64_t)t->conf.segment_bytes || t->stats.head_bytes > t->conf.head_bytes_max ||
+    int64_t log = ts_log_bytes(t);
+    if (log >= (int64_t)t->conf.segment_bytes / FLUSH_EARLY && t->fresh / FLUSH_EARLY_POINTS >= t->series_len) {
+        return true;
+    }
+    return log >= (int64_t)t->conf.segment_bytes || t->stats.head_bytes > t->conf.head_bytes_max ||
            t->log.len > FLUSH_SEGMENTS || clock_mono_us() - t->log.began_us >= (int64_t)t->conf.flush_after_ms * 1000;
 }
 
@@ -37,6 +43,7 @@ enum status ts_flush_begin(struct ts *t)
     f->cursor = 1;
     f->items_len = 0;
     f->items_next = 0;
+    t->fresh = 0;
     f->state = TS_FLUSH_CHUNKS;
     (void)ts_log_seal(t); // without a new segment the next commit makes one, or says why not
     return ST_OK;

@@ -81,7 +81,7 @@ def devices(s):
     assert record(ok(s, "device", "set", "c1", "--name", "Boiler", "--tags", "hall=", "--if-match", "1"))["name"] == "Boiler"
     assert "hall" not in s.api("GET", "/api/v1/devices/c1")["tags"]
     bad(s, 1, "device", "set", "c1", "--name", "Late", "--if-match", "1", words=("version", "412"))
-    bad(s, 2, "device", "set", "c1", "--name", "Late", "--if-match", "soon", words=("--if-match", "soon", "number"))
+    bad(s, 2, "device", "set", "c1", "--name", "Late", "--if-match", "soon", words=("--if-match", "soon", "whole number"))
     assert record(ok(s, "device", "state", "c1", "suspended"))["state"] == "suspended"
     ok(s, "device", "state", "c1", "active")
     token = record(ok(s, "device", "token", "create", "c2", "--label", "lab"))["token"]

@@ -125,8 +125,8 @@ def main():
     fresh_until = POINTS // 3
     for i in range(POINTS):
         fault, calls = KINDS[i % len(KINDS)]
-        # A third of the points hit the first start of a new store, the others one that has grown.
-        if i <= fresh_until:
+        # A third of the points hit the first start of a new store, the others one that has grown (for 150 points).
+        if i <= fresh_until or i % 150 == 0:
             shutil.rmtree(data)
             os.mkdir(data, 0o700)
             load = Load()
