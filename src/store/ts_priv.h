@@ -245,7 +245,7 @@ struct ts {
     uint64_t flushed_seq; // everything up to this commit is in partitions and catalog
     uint64_t fresh;       // points taken since the last flush began
     struct ts_staged *staged;
-    uint32_t duplicate_work; // of this batch: steps spent looking for repeats
+    uint32_t duplicate_work;                // of this batch: steps spent looking for repeats
     size_t staged_len, staged_cap, applied; // applied < staged_len: durable, but memory ran out while applying
     bool settling;
     struct ts_tally *tally;
