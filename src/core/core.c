@@ -310,6 +310,7 @@ static void batch_refuse(struct core *c, const struct outcome *o)
     batch_finish(c, &all, o);
 }
 
+// Something is pending.
 static void batch_run(struct core *c)
 {
     struct outcome o = {ST_OK, ST_OK, {.code = ST_OK}};
@@ -324,15 +325,13 @@ static void batch_run(struct core *c)
     // While the disk is full each operation is a batch of its own, so that a refused writer takes no reader with it.
     unsigned max = atomic_load_explicit(&c->full, memory_order_relaxed) ? 1 : c->batch_max;
     unsigned n = 0;
-    while (n < max && c->pending.first != NULL && (n == 0 || clock_mono_us() < deadline)) {
+    do {
         struct op *op = op_list_take(&c->pending);
         op_run(c, op);
         op_list_put(&batch, op);
         n++;
-        if (!db_in_transaction(c->db)) { // SQLite undid the whole transaction (no space, no memory)
-            break;
-        }
-    }
+        // SQLite may undo the whole transaction (no space, no memory).
+    } while (n < max && c->pending.first != NULL && db_in_transaction(c->db) && clock_mono_us() < deadline);
     o = batch_commit(c, batch.last);
     if (o.all == ST_FULL || o.staged == ST_FULL) {
         atomic_fetch_add_explicit(&c->stats.full, 1, memory_order_relaxed);
