@@ -56,6 +56,9 @@ static const json_t *at_path(const json_t *item, const char *path)
 
 static size_t display_width(const char *s)
 {
+    if (s == NULL) { // there was no memory for the cell
+        return 0;
+    }
     size_t n = 0;
     for (; *s != '\0'; s++) {
         n += ((unsigned char)*s & 0xc0) != 0x80;

@@ -7,8 +7,10 @@
 """
 import json
 import os
+import random
 import shutil
 import signal
+import socket
 import ssl
 import subprocess
 import sys
@@ -35,6 +37,20 @@ class Refused(Exception):
         self.status, self.problem, self.headers = status, problem, headers or {}
 
 
+def free_port():
+    """A port below the range of outgoing connections, so that nobody takes it while a killed server is down."""
+    for _ in range(1000):
+        port = random.randrange(12000, 32000)
+        with socket.socket() as s:
+            s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                s.bind(("127.0.0.1", port))
+                return port
+            except OSError:
+                continue
+    raise RuntimeError("no free port")
+
+
 class Server:
     """A server in a directory of its own. `kill()` is kill -9; `start()` again continues on the same data."""
 
@@ -52,7 +68,7 @@ class Server:
     def start(self):
         command = self.prefix + [os.path.join(self.bin, "muster"), "serve", "--data", self.data]
         for name in ("mqtts", "https") + (("mqtt", "http") if self.plain else ()):
-            command += [f"--{name}", f"127.0.0.1:{self.ports.get(name) or 0}"]  # a restart keeps its ports
+            command += [f"--{name}", f"127.0.0.1:{self.ports.get(name) or free_port()}"]  # a restart keeps its ports
         log = open(self.log_path, "ab")
         started = time.monotonic()
         self.process = subprocess.Popen(command + self.args, stdout=subprocess.PIPE, stderr=log, stdin=subprocess.DEVNULL,
