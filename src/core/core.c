@@ -607,6 +607,8 @@ enum status core_boot(struct core *c, enum status (*fn)(struct tx *tx, void *arg
     }
     op_run(c, &b.op);
     struct outcome o = batch_commit(c, &b.op);
+    atomic_fetch_add_explicit(&c->stats.ops, 1, memory_order_relaxed);
+    atomic_fetch_add_explicit(&c->stats.batches, 1, memory_order_relaxed);
     op_settle(&b.op, &o);
     if (b.op.status != ST_OK && err != NULL) {
         *err = b.op.err;
