@@ -281,7 +281,7 @@ void events_id(const struct events *e, uint64_t seq, char dst[EVENT_ID_MAX])
     snprintf(dst, EVENT_ID_MAX, "%08x-%llu", (unsigned)e->epoch, (unsigned long long)seq);
 }
 
-// The sequence number in "epoch-seq"; false when it is not of this process.
+// The sequence number in "epoch-seq"; false when this process has not given it out.
 static bool parse_id(const struct events *e, struct slice id, uint64_t *ret_seq)
 {
     char text[EVENT_ID_MAX] = "";
@@ -294,7 +294,7 @@ static bool parse_id(const struct events *e, struct slice id, uint64_t *ret_seq)
         return false;
     }
     *ret_seq = strtoull(text + 9, &end, 10);
-    return *end == '\0';
+    return text[9] >= '0' && text[9] <= '9' && *end == '\0' && *ret_seq < e->next_seq;
 }
 
 // Was every type of the filter being recorded all the time since the last listener? Otherwise a resume has a gap.

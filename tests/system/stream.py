@@ -12,7 +12,7 @@ import mqtt
 import muster
 
 TOKEN = "token-of-the-streaming-device-0123456789"
-STREAM_QUEUE = 500  # below the 1,000 events that wait for one listener
+RESUMED = 500  # below the 1,000 events that may wait for one listener
 
 
 class Stream:
@@ -192,7 +192,7 @@ def resumes(s):
 
 
 def too_late(s):
-    """More has happened than is kept: a gap is said, then everything that is kept, in order."""
+    """More has happened than is kept: a gap is said, and what follows is in order and without another."""
     c = device(s, "l1").connect()
     w = Stream(s, "?types=telemetry&device=l1")
     publish(c, 0, 1)
@@ -262,7 +262,7 @@ def slow(s):
     seqs = [e["data"]["values"]["seq"] for e in events[:-1]]
     assert 100 < len(seqs) < 6000 and seqs == list(range(len(seqs))), (len(seqs), seqs[:3])
     back = Stream(s, "?types=telemetry&device=q1", last_id=lazy.last_id)
-    for want in range(len(seqs), len(seqs) + STREAM_QUEUE):
+    for want in range(len(seqs), len(seqs) + RESUMED):
         e = back.next()
         assert e["event"] == "telemetry" and e["data"]["values"]["seq"] == want, (e["event"], want)
     for w in (lazy, eager, back):
