@@ -46,9 +46,11 @@ docs: packages  ## reference pages that are generated from tables
 	@python3 tools/check_docs.py --write
 
 install: build
+	@cmake --build build -j $(JOBS) --target installed
 	@cmake --install build --prefix $(or $(PREFIX),/usr/local)
 
-deb: build
+deb: build packages  ## build/muster_VERSION_ARCH.deb
+	@cmake --build build -j $(JOBS) --target installed
 	@cd build && cpack -G DEB
 
 clean:
