@@ -228,6 +228,28 @@ static bool set_flag(struct call *c, const struct cli_flag *f, const char *text)
     return json_object_set_new(c->body, f->name, v) == 0;
 }
 
+static void advise_option(const struct cli_verb *v, const char *name, size_t len)
+{
+    char typed[64];
+    char best[64] = "";
+    unsigned best_d = 3;
+    snprintf(typed, sizeof(typed), "%.*s", (int)len, name);
+    for (size_t i = 0; i < v->flags_len; i++) {
+        char flag[64];
+        snprintf(flag, sizeof(flag), "%s", v->flags[i].name);
+        for (char *p = flag; *p != '\0'; p++) {
+            *p = *p == '_' ? '-' : *p;
+        }
+        unsigned d = strncmp(flag, typed, len) == 0 ? 1 : cli_distance(typed, flag);
+        if (d < best_d) {
+            best_d = d;
+            snprintf(best, sizeof(best), "%s", flag);
+        }
+    }
+    cli_say("--%s: no such option%s%s%s; `muster %s --help` lists them", typed,
+            best[0] != '\0' ? ", did you mean --" : "", best, best[0] != '\0' ? "?" : "", v->words);
+}
+
 static bool set_if_match(struct call *c, const char *text)
 {
     char *end = NULL;
@@ -261,7 +283,7 @@ static int parse_option(struct call *c, int argc, char **argv)
     bool if_match = f == NULL && c->v->if_match && len == 8 && strncmp(name, "if-match", 8) == 0;
     bool file = f == NULL && c->v->content != NULL && len == 4 && strncmp(name, "file", 4) == 0;
     if (f == NULL && !if_match && !file) {
-        cli_say("--%.*s: no such option; `muster %s --help` lists them", (int)len, name, c->v->words);
+        advise_option(c->v, name, len);
         return 0;
     }
     if (f != NULL && f->type == CLI_BOOLEAN && value == NULL) {
@@ -381,7 +403,7 @@ static void print_reply(const struct cli *cli, const struct cli_verb *v, const s
         }
     } else if (items != NULL && v->columns != NULL) {
         print_table(items, v->columns);
-    } else if (json_is_object(json_object_get(doc, "metrics"))) {
+    } else if (json_is_object(json_object_get(doc, "metrics")) && json_object_size(doc) == 1) {
         print_metrics(json_object_get(doc, "metrics"));
     } else if (json_is_array(json_object_get(doc, "points"))) {
         print_points(json_object_get(doc, "points"));
@@ -434,7 +456,7 @@ static int send_call(struct cli *cli, struct call *c, struct slice body)
         more = cursor != NULL && c->all;
     }
     if (cursor != NULL && !cli->json && !cli->quiet) {
-        fprintf(stderr, "More: --cursor %s, or --all\n", cursor);
+        fprintf(stderr, "More: --cursor %s or --all\n", cursor);
     }
     free(cursor);
     return code;

@@ -54,6 +54,9 @@ int cli_refused(const struct client_reply *reply)
     json_t *doc = json_loadb((const char *)reply->body.p, reply->body.len, 0, NULL);
     const char *detail = json_string_value(json_object_get(doc, "detail"));
     const char *pointer = json_string_value(json_object_get(doc, "pointer"));
+    if (pointer == NULL) {
+        pointer = json_string_value(json_object_get(doc, "parameter"));
+    }
     if (detail == NULL) {
         detail = json_string_value(json_object_get(doc, "title"));
     }
@@ -132,8 +135,7 @@ static struct found find_verb(int argc, char **argv)
     return f;
 }
 
-// Edit distance of short words, for advice.
-static unsigned distance(const char *a, const char *b)
+unsigned cli_distance(const char *a, const char *b)
 {
     unsigned row[65];
     size_t n = strlen(b);
@@ -157,20 +159,46 @@ static unsigned distance(const char *a, const char *b)
     return row[n];
 }
 
+static const char *words_at(size_t i)
+{
+    return i < cli_verbs_len ? cli_verbs[i].words : hand_verbs[i - cli_verbs_len].words;
+}
+
+// "device" alone, or "device token": which words may follow. False when none does.
+static bool advise_next(const char *typed)
+{
+    size_t len = strlen(typed);
+    struct buf next = buf_heap(4096);
+    for (size_t i = 0; i < cli_verbs_len + hand_verbs_len; i++) {
+        const char *words = words_at(i);
+        if (strncmp(words, typed, len) == 0 && words[len] == ' ') {
+            buf_printf(&next, "\n  muster %s", words);
+        }
+    }
+    bool any = next.len > 0;
+    if (any) {
+        cli_say("\"%s\" needs another word:" SLICE_FMT, typed, SLICE_ARG(buf_view(&next)));
+    }
+    buf_release(&next);
+    return any;
+}
+
 static void advise(int argc, char **argv)
 {
     char typed[200] = "";
     for (int i = 0; i < argc && i < 2 && argv[i][0] != '-'; i++) {
         snprintf(typed + strlen(typed), sizeof(typed) - strlen(typed), "%s%s", i > 0 ? " " : "", argv[i]);
     }
+    if (advise_next(typed)) {
+        return;
+    }
     const char *best = NULL;
     unsigned best_d = 4;
     for (size_t i = 0; i < cli_verbs_len + hand_verbs_len; i++) {
-        const char *words = i < cli_verbs_len ? cli_verbs[i].words : hand_verbs[i - cli_verbs_len].words;
-        unsigned d = distance(typed, words);
+        unsigned d = cli_distance(typed, words_at(i));
         if (d < best_d) {
             best_d = d;
-            best = words;
+            best = words_at(i);
         }
     }
     cli_say("\"%s\" is no verb%s%s%s; `muster help` lists them", typed, best != NULL ? ", did you mean \"" : "",

@@ -43,6 +43,9 @@ static enum status read_token(const char *path, char token[TOKEN_MAX], struct er
 
 static enum status open_clients(struct client *c, const struct client_conf *conf, const char *token, struct err *err)
 {
+    if (conf->ca != NULL && conf->ca[0] != '\0' && access(conf->ca, R_OK) != 0) {
+        return err_set(err, ST_INVALID, "CA file %s: %s", conf->ca, strerror(errno));
+    }
     struct http_client_conf hc = {.ca_file = conf->ca,
                                   .bearer = token[0] != '\0' ? token : NULL,
                                   .user_agent = "muster-cli",

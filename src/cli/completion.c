@@ -24,26 +24,32 @@ static void print_bash(void)
 {
     puts("# bash completion for muster; load with: source <(muster completion bash)\n"
          "_muster() {\n"
-         "    local cur=${COMP_WORDS[COMP_CWORD]} verb opts=\"\" words=\"\" i\n"
+         "    local cur=${COMP_WORDS[COMP_CWORD]} typed=\"\" opts=\"\" words=\"\" rest verb i\n"
          "    for ((i = 1; i < COMP_CWORD; i++)); do\n"
-         "        [[ ${COMP_WORDS[i]} == -* ]] || verb=\"${verb:+$verb }${COMP_WORDS[i]}\"\n"
+         "        [[ ${COMP_WORDS[i]} == -* ]] || typed=\"${typed:+$typed }${COMP_WORDS[i]}\"\n"
          "    done\n"
-         "    local one=${verb%% *} two\n"
-         "    two=$(printf '%s' \"$verb\" | cut -d' ' -f1-2)\n"
-         "    for try in \"$two\" \"$one\"; do\n"
-         "      if [[ -z $opts ]]; then case \"$try\" in");
+         "    rest=$typed\n"
+         "    while [[ -n $rest && -z $opts ]]; do\n"
+         "        case \"$rest\" in");
     print_words();
-    puts("      esac; fi\n    done");
-    printf("    local all=\"serve help");
+    puts("        esac\n"
+         "        [[ $rest == *\" \"* ]] && rest=${rest% *} || break\n"
+         "    done");
+    printf("    local all=\"serve\nhelp");
     for (size_t i = 0; i < cli_verbs_len + hand_verbs_len; i++) {
         const char *words = i < cli_verbs_len ? cli_verbs[i].words : hand_verbs[i - cli_verbs_len].words;
         printf("\n%s", words);
     }
     puts("\"\n"
          "    if [[ $cur == -* ]]; then words=$opts\n"
-         "    elif [[ -z $verb ]]; then words=$(printf '%s\\n' \"$all\" | cut -d' ' -f1 | sort -u)\n"
-         "    else words=$(printf '%s\\n' \"$all\" | grep \"^$one \" | cut -d' ' -f2); fi\n"
-         "    COMPREPLY=($(compgen -W \"$words\" -- \"$cur\"))\n"
+         "    else\n"
+         "        while IFS= read -r verb; do\n"
+         "            [[ -n $typed && $verb != \"$typed \"* ]] && continue\n"
+         "            verb=${verb#\"${typed:+$typed }\"}\n"
+         "            words+=\" ${verb%% *}\"\n"
+         "        done <<< \"$all\"\n"
+         "    fi\n"
+         "    COMPREPLY=($(compgen -W \"$words\" -- \"$cur\" | sort -u))\n"
          "}\n"
          "complete -o default -F _muster muster");
 }

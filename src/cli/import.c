@@ -129,31 +129,63 @@ static int send_lines(struct import *im)
     return code;
 }
 
+// The next line with its newline, if it has one, into `line` of LINE_MAX_BYTES; *ret_long when it is longer and only its
+// beginning is there. 0: no more.
+static size_t next_line(struct import *im, char *line, bool *ret_long)
+{
+    size_t n = 0;
+    *ret_long = false;
+    for (int c = getc_unlocked(im->in); c != EOF; c = getc_unlocked(im->in)) {
+        im->read_bytes++;
+        if (n < LINE_MAX_BYTES) {
+            line[n++] = (char)c;
+        } else {
+            *ret_long = true;
+        }
+        if (c == '\n') {
+            break;
+        }
+    }
+    return n;
+}
+
+static int refuse_long(struct import *im)
+{
+    int code = send_lines(im);
+    im->lines++;
+    im->first_line = im->lines + 1;
+    return code == CLI_OK && !report(im, im->lines, NULL, "the line is longer than 64 KiB") ? CLI_FAILED : code;
+}
+
+static int take_line(struct import *im, const char *line, size_t n)
+{
+    int code = CLI_OK;
+    if (im->body.len + n + 1 > BYTES_PER_CALL || im->body_lines == LINES_PER_CALL) {
+        code = send_lines(im);
+    }
+    im->lines++;
+    buf_put(&im->body, line, n);
+    if (line[n - 1] != '\n') {
+        buf_str(&im->body, "\n");
+    }
+    im->body_lines++;
+    progress(im, false);
+    return code;
+}
+
 static int run(struct import *im)
 {
-    char *line = NULL;
-    size_t cap = 0;
-    ssize_t n;
-    int code = CLI_OK;
-    while (code == CLI_OK && (n = getline(&line, &cap, im->in)) > 0) {
-        im->read_bytes += n;
-        if (n > (ssize_t)LINE_MAX_BYTES) {
-            code = send_lines(im);
-            im->lines++;
-            im->first_line = im->lines + 1;
-            code = report(im, im->lines, NULL, "the line is longer than 64 KiB") ? code : CLI_FAILED;
-            continue;
-        }
-        if (im->body.len + (size_t)n + 1 > BYTES_PER_CALL || im->body_lines == LINES_PER_CALL) {
-            code = send_lines(im);
-        }
-        im->lines++;
-        buf_put(&im->body, line, (size_t)n);
-        if (line[n - 1] != '\n') {
-            buf_str(&im->body, "\n");
-        }
-        im->body_lines++;
-        progress(im, false);
+    char *line = malloc(LINE_MAX_BYTES);
+    int code = line != NULL ? CLI_OK : CLI_FAILED;
+    bool too_long = false;
+    size_t n;
+    while (code == CLI_OK && (n = next_line(im, line, &too_long)) > 0) {
+        code = too_long ? refuse_long(im) : take_line(im, line, n);
+    }
+    if (code == CLI_OK && ferror(im->in)) {
+        cli_say("reading stopped after line %lld: %s", (long long)im->lines, strerror(errno));
+        (void)send_lines(im);
+        code = CLI_FAILED;
     }
     if (code == CLI_OK) {
         code = send_lines(im);

@@ -15,6 +15,8 @@
 #define RECORD_DEPTH  8
 #define COLUMNS_LEAST 20
 #define COLUMNS_MOST  10000
+#define COLUMN_LEAST  4
+#define TIME_WIDTH    20 // "2026-11-23T20:37:41Z"
 
 // The number in $COLUMNS; 0 when it is none or absurd.
 static int columns_wanted(const char *text)
@@ -61,12 +63,14 @@ static size_t display_width(const char *s)
     return n;
 }
 
-// One line, no control characters: what a device sent must not steer the terminal.
-static void clean(struct buf *b)
+void print_clean(char *text)
 {
-    for (size_t i = 0; i < b->len; i++) {
-        if (b->p[i] < 32 || b->p[i] == 127) {
-            b->p[i] = ' ';
+    for (char *p = text; *p != '\0'; p++) {
+        unsigned char next = (unsigned char)p[1];
+        if ((unsigned char)*p < 32 || *p == 127) {
+            *p = ' ';
+        } else if ((unsigned char)*p == 0xc2 && next >= 0x80 && next < 0xa0) { // C1 as UTF-8
+            p[0] = p[1] = ' ';
         }
     }
 }
@@ -98,10 +102,13 @@ static char *cell_text(const json_t *v)
         buf_str(&b, text != NULL ? text : "?");
         free(text);
     }
-    clean(&b);
     char *out = strndup(b.p != NULL ? (const char *)b.p : "", b.len);
     buf_release(&b);
-    return out != NULL ? out : strdup("?");
+    if (out == NULL) {
+        return strdup("?");
+    }
+    print_clean(out);
+    return out;
 }
 
 static const char *column_title(const char *path)
@@ -131,20 +138,51 @@ static void print_cell(const char *text, size_t width, bool last)
     printf("%*s", last ? 0 : (int)(width - have + 2), "");
 }
 
-// Takes from the widest column until the line fits.
-static void fit(size_t *width, size_t n, size_t total)
+// Takes from the widest column that is above its least width until the line fits.
+static void fit(size_t *width, const size_t *least, size_t n, size_t total)
 {
     for (;;) {
-        size_t sum = 0, widest = 0;
+        size_t sum = 0, widest = n;
         for (size_t i = 0; i < n; i++) {
             sum += width[i] + (i + 1 < n ? 2 : 0);
-            widest = width[i] > width[widest] ? i : widest;
+            widest = width[i] > least[i] && (widest == n || width[i] > width[widest]) ? i : widest;
         }
-        if (sum <= total || width[widest] <= 4) {
+        if (sum <= total || widest == n) {
             return;
         }
-        size_t over = sum - total;
-        width[widest] = width[widest] > over + 4 ? width[widest] - (over < 4 ? over : over / 2 + 1) : 4;
+        width[widest]--;
+    }
+}
+
+static size_t line_width(const size_t *width, size_t n)
+{
+    size_t sum = n > 0 ? (n - 1) * 2 : 0;
+    for (size_t i = 0; i < n; i++) {
+        sum += width[i];
+    }
+    return sum;
+}
+
+// "2026-11-23T20:37:41.095822Z" loses its fraction; other texts stay. True for a time.
+static bool shorten_time(char *text)
+{
+    int64_t us = 0;
+    if (strlen(text) != strlen("2026-11-23T20:37:41.095822Z") || text[19] != '.' ||
+        !clock_parse(slice_str(text), &us)) {
+        return false;
+    }
+    memmove(text + 19, "Z", 2);
+    return true;
+}
+
+static void measure(char **cells, size_t rows, size_t n, const char *const *columns, size_t *width)
+{
+    for (size_t c = 0; c < n; c++) {
+        width[c] = strlen(column_title(columns[c]));
+        for (size_t r = 0; r < rows; r++) {
+            size_t w = display_width(cells[r * n + c]);
+            width[c] = w > width[c] ? w : width[c];
+        }
     }
 }
 
@@ -159,15 +197,28 @@ void print_table(const json_t *items, const char *const *columns)
         return;
     }
     size_t width[COLUMNS_MAX] = {0};
-    for (size_t c = 0; c < n; c++) {
-        width[c] = strlen(column_title(columns[c]));
-        for (size_t r = 0; r < rows; r++) {
-            cells[r * n + c] = cell_text(at_path(json_array_get(items, r), columns[c]));
-            size_t w = display_width(cells[r * n + c]);
-            width[c] = w > width[c] ? w : width[c];
-        }
+    size_t total = (size_t)print_terminal_width();
+    for (size_t i = 0; i < rows * n; i++) {
+        cells[i] = cell_text(at_path(json_array_get(items, i / n), columns[i % n]));
     }
-    fit(width, n, (size_t)print_terminal_width());
+    measure(cells, rows, n, columns, width);
+    if (line_width(width, n) > total) {
+        size_t least[COLUMNS_MAX];
+        for (size_t c = 0; c < n; c++) {
+            least[c] = COLUMN_LEAST;
+        }
+        for (size_t i = 0; i < rows * n; i++) {
+            if (shorten_time(cells[i])) { // half a time says nothing
+                least[i % n] = TIME_WIDTH;
+            }
+        }
+        measure(cells, rows, n, columns, width);
+        fit(width, least, n, total);
+        for (size_t c = 0; c < n; c++) { // not even so: then times too
+            least[c] = COLUMN_LEAST;
+        }
+        fit(width, least, n, total);
+    }
     for (size_t c = 0; c < n; c++) {
         print_cell(column_title(columns[c]), width[c], c + 1 == n);
     }
@@ -214,6 +265,7 @@ void print_record(const json_t *object)
             continue;
         }
         char *text = cell_text(val);
+        print_clean(name);
         printf("%-24s %s\n", name, text);
         free(text);
     }

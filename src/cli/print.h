@@ -12,6 +12,8 @@ void print_record(const json_t *object);
 void print_metrics(const json_t *metrics);
 // [[ts, value], ...] as a table: time and value.
 void print_points(const json_t *points);
+// Makes one harmless line of a text: control characters become spaces, so that what a device sent cannot steer the terminal.
+void print_clean(char *text);
 int print_terminal_width(void);
 
 #endif

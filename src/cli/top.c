@@ -13,8 +13,10 @@
 #include "cli/print.h"
 #include "cli/verb.h"
 
-#define REFRESH_MS 2000
-#define ROWS_MAX   200
+#define REFRESH_MS   2000
+#define ROWS_MAX     200
+#define NAME_COLUMNS 33 // device and state
+#define CELL_COLUMNS 10
 
 // A column of the table: a metric and how to show it.
 static const struct {
@@ -28,6 +30,21 @@ static const struct {
     {"net.rtt_ms", "rtt ms", 1, "%7.2f"},     {"battery.level", "bat %", 1, "%6.0f"},
 };
 #define COLUMNS (sizeof(columns) / sizeof(columns[0]))
+
+// How a picture is drawn: as many columns as fit, and what clears the rest of a line on a terminal.
+struct view {
+    size_t columns;
+    const char *clear;
+};
+
+static struct view view_of(bool live)
+{
+    int room = (print_terminal_width() - NAME_COLUMNS) / CELL_COLUMNS;
+    return (struct view){.columns = room < 0                 ? 0
+                                    : (size_t)room < COLUMNS ? (size_t)room
+                                                             : COLUMNS,
+                         .clear = live ? "\x1b[K" : ""};
+}
 
 static json_t *get(struct cli *cli, const char *path, int *ret_code)
 {
@@ -44,7 +61,7 @@ static json_t *get(struct cli *cli, const char *path, int *ret_code)
     return doc;
 }
 
-static void draw_device(struct cli *cli, const json_t *row)
+static void draw_device(struct cli *cli, const json_t *row, const struct view *v)
 {
     const char *id = json_string_value(json_object_get(row, "device"));
     bool online = json_is_true(json_object_get(row, "online"));
@@ -58,20 +75,20 @@ static void draw_device(struct cli *cli, const json_t *row)
     buf_release(&path);
     const json_t *metrics = json_object_get(last, "metrics");
     printf("%-24.24s %-8s", id != NULL ? id : "?", online ? "online" : "offline");
-    for (size_t i = 0; i < COLUMNS; i++) {
-        const json_t *v = json_object_get(json_object_get(metrics, columns[i].metric), "value");
+    for (size_t i = 0; i < v->columns; i++) {
+        const json_t *value = json_object_get(json_object_get(metrics, columns[i].metric), "value");
         char cell[32];
-        if (json_is_number(v)) {
+        if (json_is_number(value)) {
 #pragma GCC diagnostic push
 #pragma GCC diagnostic ignored "-Wformat-nonliteral"
-            snprintf(cell, sizeof(cell), columns[i].format, json_number_value(v) * columns[i].scale);
+            snprintf(cell, sizeof(cell), columns[i].format, json_number_value(value) * columns[i].scale);
 #pragma GCC diagnostic pop
         } else {
             snprintf(cell, sizeof(cell), "-");
         }
         printf(" %9s", cell + strspn(cell, " "));
     }
-    printf("\x1b[K\n");
+    printf("%s\n", v->clear);
     json_decref(last);
 }
 
@@ -83,6 +100,7 @@ static int terminal_rows(void)
 
 static int draw(struct cli *cli, bool live)
 {
+    struct view v = view_of(live);
     int code = CLI_OK;
     int rows = live ? terminal_rows() - 6 : ROWS_MAX;
     char path[64];
@@ -102,19 +120,20 @@ static int draw(struct cli *cli, bool live)
         {
             refused += json_integer_value(n);
         }
-        printf("%.19s  %s   messages: received %lld, stored %lld, refused %lld\x1b[K\n\x1b[K\n", now, cli->conf.url,
+        printf("%.19s  %s%s\n", now, cli->conf.url, v.clear);
+        printf("messages: received %lld, stored %lld, refused %lld%s\n",
                (long long)json_integer_value(json_object_get(ledger, "received")),
-               (long long)json_integer_value(json_object_get(ledger, "stored")), (long long)refused);
+               (long long)json_integer_value(json_object_get(ledger, "stored")), (long long)refused, v.clear);
         printf("%-24s %-8s", "device", "state");
-        for (size_t i = 0; i < COLUMNS; i++) {
+        for (size_t i = 0; i < v.columns; i++) {
             printf(" %9s", columns[i].title);
         }
-        printf("\x1b[K\n");
+        printf("%s\n", v.clear);
         size_t i;
         json_t *row;
         json_array_foreach(json_object_get(presence, "items"), i, row)
         {
-            draw_device(cli, row);
+            draw_device(cli, row, &v);
         }
         printf(live ? "\x1b[J\n q ends this view\x1b[K" : "");
         fflush(stdout);

@@ -51,6 +51,8 @@ int verb_events(struct cli *cli, int argc, char **argv);
 int verb_top(struct cli *cli, int argc, char **argv);
 int verb_completion(struct cli *cli, int argc, char **argv);
 
+// How many letters must be changed, added or dropped to make b of a, for advice; 99 for long words.
+unsigned cli_distance(const char *a, const char *b);
 // Percent-encodes a path segment or query value.
 void cli_encode(struct buf *out, const char *text);
 // "-1h", "now", RFC 3339, epoch milliseconds -> RFC 3339 or milliseconds text for the API. False: not a time.

@@ -5,6 +5,7 @@
 
 #include "base/clock.h"
 #include "base/json.h"
+#include "cli/print.h"
 #include "cli/verb.h"
 
 #define PATH_MAX_BYTES 2048
@@ -33,6 +34,9 @@ static void print_pairs(const json_t *object)
     json_object_foreach((json_t *)object, key, val)
     {
         char *text = json_dumps(val, JSON_ENCODE_ANY | JSON_COMPACT | JSON_REAL_PRECISION(10));
+        if (text != NULL) {
+            print_clean(text);
+        }
         printf(" %s=%s", key, text != NULL ? text : "?");
         free(text);
     }
@@ -51,6 +55,9 @@ static void print_twin(const struct watch *w, const json_t *event)
 {
     (void)w;
     char *patch = json_dumps(json_object_get(event, "patch"), JSON_ENCODE_ANY | JSON_COMPACT);
+    if (patch != NULL) {
+        print_clean(patch);
+    }
     print_time(event);
     printf("%-20s %-8s v%lld %s\n", json_string_value(json_object_get(event, "device")),
            json_string_value(json_object_get(event, "section")),

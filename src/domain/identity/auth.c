@@ -32,23 +32,20 @@ static enum status check_cert(const struct cert_row *c, int64_t now_us, struct e
     return ST_OK;
 }
 
-static enum status by_cert(struct tx *tx, const struct credential *cred, struct device_ref *ret, struct err *err)
+static enum status by_cert(struct tx *tx, const struct credential *cred, struct cert_row *ret_cert,
+                           struct device_ref *ret, struct err *err)
 {
-    struct cert_row c;
-    enum status st = cert_by_fingerprint(tx, slice_make(cred->cert_sha256, SHA256_LEN), &c, err);
+    enum status st = cert_by_fingerprint(tx, slice_make(cred->cert_sha256, SHA256_LEN), ret_cert, err);
     if (st == ST_NOT_FOUND) {
         return err_set(err, ST_UNAUTHENTICATED, "the certificate is not registered");
     }
     if (st == ST_OK) {
-        st = check_cert(&c, tx->now_us, err);
+        st = check_cert(ret_cert, tx->now_us, err);
     }
     if (st == ST_OK) {
-        st = device_find_row(tx, c.device, ret, err);
+        st = device_find_row(tx, ret_cert->device, ret, err);
     }
-    if (st == ST_OK) {
-        st = check_device(ret, err);
-    }
-    return st == ST_OK && !c.used ? cert_first_use(tx, &c, ret, err) : st;
+    return st == ST_OK ? check_device(ret, err) : st;
 }
 
 // The device that has this token; with `device` (p != NULL) only the one of that id. Equal tokens in two tenants: with the
@@ -129,19 +126,36 @@ static bool is_claim(const struct credential *cred)
     return cred->cert_sha256 == NULL && cred->password.len > 0 && slice_eq_str(cred->username, CLAIM_USERNAME);
 }
 
+// What coming in changes is the device's own doing, from its address: `who` acts. `c`: the certificate, or NULL.
+static enum status come_in(struct tx *tx, const struct principal *who, const struct cert_row *c, struct device_ref *d,
+                           struct err *err)
+{
+    const struct principal *before = tx->who;
+    tx->who = who;
+    enum status st = c != NULL && !c->used ? cert_first_use(tx, c, d, err) : ST_OK;
+    if (st == ST_OK) {
+        st = device_activate(tx, d, err);
+    }
+    tx->who = before;
+    return st;
+}
+
 enum status identity_authenticate(struct tx *tx, const struct credential *cred, struct principal *ret,
                                   struct device_ref *ret_device, struct err *err)
 {
     struct device_ref d = {.row = 0};
+    struct cert_row c;
+    bool has_cert = cred->cert_sha256 != NULL;
     if (is_claim(cred)) {
         return identity_claim(tx, cred->password, cred->peer_addr, ret, err);
     }
-    enum status st = cred->cert_sha256 != NULL ? by_cert(tx, cred, &d, err) : without_cert(tx, cred, &d, err);
+    enum status st = has_cert ? by_cert(tx, cred, &c, &d, err) : without_cert(tx, cred, &d, err);
+    struct principal who = device_principal(&d, cred->peer_addr);
     if (st == ST_OK) {
-        st = device_activate(tx, &d, err);
+        st = come_in(tx, &who, has_cert ? &c : NULL, &d, err);
     }
     if (st == ST_OK) {
-        *ret = device_principal(&d, cred->peer_addr);
+        *ret = who;
         *ret_device = d;
     }
     return st;

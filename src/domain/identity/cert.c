@@ -320,6 +320,7 @@ enum status cert_last_event_us(struct tx *tx, uint64_t device, int64_t *ret_us, 
 {
     STMT(s, tx->db, &sql_certificate[SQL_CERTIFICATE_LAST_EVENT]);
     stmt_bind_i64(s, 1, (int64_t)device);
+    stmt_bind_i64(s, 2, tx->now_us);
     return one_number(s, ret_us, err);
 }
 

@@ -9,16 +9,28 @@
 
 static const struct slice none = {NULL, 0};
 
-enum status device_token_count(struct tx *tx, uint64_t device, int64_t *ret_n, struct err *err)
+// The one number a statement about one device gives.
+static enum status one_number(struct stmt *s, uint64_t device, int64_t *ret, struct err *err)
 {
-    STMT(s, tx->db, &sql_device_token[SQL_DEVICE_TOKEN_COUNT]);
     stmt_bind_i64(s, 1, (int64_t)device);
     bool row = false;
     enum status st = stmt_step(s, &row, err);
     if (st == ST_OK) {
-        *ret_n = row ? col_i64(s, 0) : 0;
+        *ret = row ? col_i64(s, 0) : 0;
     }
     return st;
+}
+
+enum status device_token_count(struct tx *tx, uint64_t device, int64_t *ret_n, struct err *err)
+{
+    STMT(s, tx->db, &sql_device_token[SQL_DEVICE_TOKEN_COUNT]);
+    return one_number(s, device, ret_n, err);
+}
+
+enum status device_token_last_event_us(struct tx *tx, uint64_t device, int64_t *ret_us, struct err *err)
+{
+    STMT(s, tx->db, &sql_device_token[SQL_DEVICE_TOKEN_LAST_EVENT]);
+    return one_number(s, device, ret_us, err);
 }
 
 static enum status check_room(struct tx *tx, uint64_t device, struct err *err)
@@ -44,15 +56,23 @@ enum status device_token_check(struct tx *tx, uint64_t device, struct slice toke
         return st;
     }
     if (row && (uint64_t)col_i64(s, 0) != device) {
-        return err_at(err, ST_EXISTS, "/access_token", "device \"" SLICE_FMT "\" already has this access token",
-                      SLICE_ARG(col_text(s, 1)));
+        // Not that it is taken, nor by whom: the caller would know another device's secret.
+        return err_at(err, ST_INVALID, "/access_token", "this access token cannot be used: choose another one");
     }
     *ret_present = row;
     return row ? ST_OK : check_room(tx, device, err);
 }
 
+// A token was made or revoked: in the audit record, and with the device, since a revoked token leaves no row behind.
 static enum status record(struct tx *tx, const char *action, const struct device_ref *d, uint64_t row, struct err *err)
 {
+    STMT(s, tx->db, &sql_device_token[SQL_DEVICE_TOKEN_EVENT]);
+    stmt_bind_i64(s, 1, (int64_t)d->row);
+    stmt_bind_i64(s, 2, tx->now_us);
+    enum status st = stmt_run(s, err);
+    if (st != ST_OK) {
+        return st;
+    }
     char id[ROW_ID_LEN + 1];
     uint8_t mem[64];
     struct buf text = buf_fixed(mem, sizeof(mem));

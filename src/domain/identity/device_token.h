@@ -8,8 +8,9 @@
 #define TOKEN_LABEL_MAX   128
 #define TOKEN_TEXT_MAX    96 // longest token this server makes, with its NUL
 
-// ST_EXISTS when another device of the tenant has this token, ST_LIMIT when the device has DEVICE_TOKENS_MAX. Checks only;
-// *ret_present: this very device has it already. device == 0: a device about to be created.
+// ST_INVALID when another device of the tenant has this token (the text does not say so), ST_LIMIT when the
+// device has DEVICE_TOKENS_MAX. Checks only; *ret_present: this very device has it already. device == 0: a device about to
+// be created.
 enum status device_token_check(struct tx *tx, uint64_t device, struct slice token, bool *ret_present, struct err *err);
 // Adds a token the operator chose (checked before with device_token_check).
 enum status device_token_add(struct tx *tx, const struct device_ref *d, struct slice token, struct slice label,

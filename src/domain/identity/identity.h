@@ -29,6 +29,7 @@ struct credential {
 // alone: what else was sent does not help when it is not known. It is nothing to guess, so the limit does not stop it. Nor
 // does a neighbour's failure stop a name that came in from the same address within a day: it is counted by itself.
 // The first use of a new certificate supersedes its predecessors; the first connection makes a registered device active.
+// In the audit record the device itself does both, from its address; tx->who is as before when the call returns.
 enum status identity_authenticate(struct tx *tx, const struct credential *cred, struct principal *ret,
                                   struct device_ref *ret_device, struct err *err);
 // Operator's bearer token; any tx. ST_UNAUTHENTICATED. The caller fills in ret->addr.
@@ -39,9 +40,10 @@ void identity_auth_failed(struct core *c, struct slice peer_addr);
 // Enrolment: the claim (WHO_CLAIM principal in tx->who) turns a CSR into a device with a certificate. `device` may be empty:
 // then the CSR's CN, and without it a generated id. `desc` (may be NULL): name, model, tags, attributes, keys of a device that
 // does not exist yet; the claim's own model and tags win. A device that exists is bound when it has no usable credential
-// (ST_EXISTS) and the claim is younger than the last certificate it had (ST_FORBIDDEN): a revoked device does not come
-// back by the claim it came in with. The same key with the same claim again, before the certificate was used, is answered
-// with the same certificate and costs no second use: a device may lose power before it has stored the answer.
+// (ST_EXISTS) and the claim is younger than what last happened to its certificates and access tokens, made, ended or
+// revoked (ST_FORBIDDEN): a revoked device does not come back by the claim it came in with. The same key with
+// the same claim again, before the certificate was used, is answered with the same certificate and costs no second use: a
+// device may lose power before it has stored the answer.
 // Appends {"device","certificate","ca","not_after"} to out (PEM texts).
 enum status identity_enroll(struct tx *tx, struct slice csr_pem, struct slice device, const json_t *desc,
                             struct jw *out, struct err *err);

@@ -90,7 +90,10 @@ enum status cert_waiting(struct tx *tx, const struct csr *csr, uint64_t device, 
                          int64_t *ret_not_after_us, bool *ret_found, struct err *err);
 enum status cert_end_unused(struct tx *tx, const struct device_ref *d, struct err *err);
 enum status cert_usable_count(struct tx *tx, uint64_t device, int64_t *ret_n, struct err *err);
-enum status cert_last_event_us(struct tx *tx, uint64_t device, int64_t *ret_us, struct err *err); // 0: it had none
+// When a certificate of the device was last issued, superseded, revoked or ran out; 0: it had none.
+enum status cert_last_event_us(struct tx *tx, uint64_t device, int64_t *ret_us, struct err *err);
+// When an access token of the device was last made or revoked; 0: it had none.
+enum status device_token_last_event_us(struct tx *tx, uint64_t device, int64_t *ret_us, struct err *err);
 enum status cert_recent_count(struct tx *tx, uint64_t device, int64_t since_us, int64_t *ret_n, struct err *err);
 // The device is about to be deleted.
 enum status cert_forget_device(struct tx *tx, uint64_t device, struct err *err);

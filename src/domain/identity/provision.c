@@ -289,7 +289,8 @@ static enum status check_bindable(struct tx *tx, const struct device_ref *d, con
 {
     int64_t certs = 0;
     int64_t tokens = 0;
-    int64_t last_us = 0;
+    int64_t cert_us = 0;
+    int64_t token_us = 0;
     if (d->state == DEVICE_SUSPENDED || d->state == DEVICE_RETIRED) {
         return err_set(err, ST_FORBIDDEN, "device \"%s\" is %s", d->id, device_state_text(d->state));
     }
@@ -298,7 +299,10 @@ static enum status check_bindable(struct tx *tx, const struct device_ref *d, con
         st = device_token_count(tx, d->row, &tokens, err);
     }
     if (st == ST_OK) {
-        st = cert_last_event_us(tx, d->row, &last_us, err);
+        st = cert_last_event_us(tx, d->row, &cert_us, err);
+    }
+    if (st == ST_OK) {
+        st = device_token_last_event_us(tx, d->row, &token_us, err);
     }
     if (st != ST_OK) {
         return st;
@@ -306,10 +310,10 @@ static enum status check_bindable(struct tx *tx, const struct device_ref *d, con
     if (certs > 0 || tokens > 0) {
         return err_set(err, ST_EXISTS, "device \"%s\" is enrolled already", d->id);
     }
-    if (last_us >= claim->created_us) {
-        return err_set(
-            err, ST_FORBIDDEN,
-            "device \"%s\" had a certificate that was revoked or has ended: it needs a claim made after that", d->id);
+    if (cert_us >= claim->created_us || token_us >= claim->created_us) {
+        return err_set(err, ST_FORBIDDEN,
+                       "device \"%s\" had a credential that was revoked or has ended: it needs a claim made after that",
+                       d->id);
     }
     return ST_OK;
 }

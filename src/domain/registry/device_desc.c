@@ -169,6 +169,24 @@ static const struct {
     {"access_token", read_access_token},
 };
 
+// The first member of desc that is not in the table; "" when there is none.
+static const char *unknown_member(const json_t *desc)
+{
+    const char *key;
+    json_t *value;
+    json_object_foreach((json_t *)(uintptr_t)desc, key, value)
+    {
+        size_t i = 0;
+        while (i < sizeof(members) / sizeof(members[0]) && strcmp(members[i].name, key) != 0) {
+            i++;
+        }
+        if (i == sizeof(members) / sizeof(members[0])) {
+            return key;
+        }
+    }
+    return "";
+}
+
 enum status device_desc_read(const json_t *desc, struct device_desc *ret, struct err *err)
 {
     *ret = (struct device_desc){.id = {NULL, 0}};
@@ -189,7 +207,8 @@ enum status device_desc_read(const json_t *desc, struct device_desc *ret, struct
     }
     if (known != json_object_size(desc)) {
         return err_set(err, ST_INVALID,
-                       "unknown member; allowed are id, name, model, tags, attributes, keys, access_token");
+                       "unknown member \"%.64s\"; allowed are id, name, model, tags, attributes, keys, access_token",
+                       unknown_member(desc));
     }
     return ST_OK;
 }

@@ -20,6 +20,7 @@ CREATE TABLE device (
     keys TEXT NOT NULL,              -- JSON object of strings: hardware keys by kind
     created_us INTEGER NOT NULL,
     updated_us INTEGER NOT NULL,
+    token_event_us INTEGER NOT NULL DEFAULT 0, -- an access token was last made or revoked; revoked ones leave no row
     UNIQUE (tenant, id)
 ) STRICT;
 CREATE INDEX device_by_state ON device (tenant, state);

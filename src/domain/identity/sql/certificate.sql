@@ -32,7 +32,9 @@ WHERE device = ?1 AND spki = ?2 AND state = ?3 AND used_us IS NULL AND not_after
 SELECT count(*) FROM certificate WHERE device = ?1 AND state = ?2 AND not_after_us > ?3
 
 -- name: certificate_last_event
-SELECT max(max(created_us, coalesce(ended_us, 0))) FROM certificate WHERE device = ?1
+-- ?2 now: one that has run out counts with its end.
+SELECT max(max(created_us, coalesce(ended_us, 0), iif(not_after_us <= ?2, not_after_us, 0)))
+FROM certificate WHERE device = ?1
 
 -- name: certificate_recent_count
 SELECT count(*) FROM certificate WHERE device = ?1 AND created_us > ?2

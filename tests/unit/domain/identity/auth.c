@@ -118,7 +118,7 @@ static void equal_tokens_of_two_tenants(void **state)
     (void)state;
     assert_int_equal(testcore_run(&t, run_tenant, NULL), ST_OK);
     assert_int_equal(testid_device(&t, "{'id':'d1','access_token':'secret-1'}"), ST_OK);
-    assert_int_equal(testid_device(&t, "{'id':'d2','access_token':'secret-1'}"), ST_EXISTS);
+    assert_int_equal(testid_device(&t, "{'id':'d2','access_token':'secret-1'}"), ST_INVALID);
     assert_string_equal(t.err.where, "/access_token");
     t.who = testcore_principal(2, ROLE_OWNER, "stranger");
     assert_int_equal(testid_device(&t, "{'id':'e1','access_token':'secret-1'}"), ST_OK);
@@ -127,7 +127,7 @@ static void equal_tokens_of_two_tenants(void **state)
     assert_int_equal(testid_auth(&t, &a, "e1", "secret-1", NULL), ST_OK);
     assert_int_equal(a.who.tenant, 2);
     assert_int_equal(testid_auth(&t, &a, "secret-1", NULL, NULL), ST_FORBIDDEN);
-    assert_int_equal(testid_device(&t, "{'id':'d1','access_token':'secret-1'}"), ST_EXISTS); // taken by e1
+    assert_int_equal(testid_device(&t, "{'id':'d1','access_token':'secret-1'}"), ST_INVALID); // taken by e1
 }
 
 static void failures_make_wait(void **state)

@@ -8,6 +8,7 @@
 #include <openssl/x509v3.h>
 
 #include "base/clock.h"
+#include "domain/audit/audit.h"
 #include "lib/testcore.h"
 #include "lib/testcsr.h"
 #include "lib/testidentity.h"
@@ -268,6 +269,66 @@ static void revoked_devices_need_a_new_claim(void **state)
     assert_int_equal(testid_auth(&t, &a, NULL, NULL, sha256), ST_OK);
 }
 
+static void expired_certificates_need_a_new_claim(void **state)
+{
+    (void)state;
+    char long_claim[TESTID_TEXT];
+    assert_int_equal(testid_claim(&t, (struct claim_conf){.uses = 5, .ttl_us = 200 * DAY_US}, token, NULL), ST_OK);
+    testcsr("P-256", "d1", csr);
+    assert_int_equal(testid_enrol(&t, token, csr, NULL), ST_OK);
+    // Made while the certificate was good: younger than its issue, older than its end.
+    t.now_us += DAY_US;
+    assert_int_equal(testid_claim(&t, (struct claim_conf){.uses = 5, .ttl_us = 200 * DAY_US}, long_claim, NULL), ST_OK);
+    testcsr("P-256", "d1", csr);
+    assert_int_equal(testid_enrol(&t, long_claim, csr, NULL), ST_EXISTS);
+    t.now_us += 90 * DAY_US;
+    assert_int_equal(testid_enrol(&t, long_claim, csr, NULL), ST_FORBIDDEN);
+    make_claim(1);
+    assert_int_equal(testid_enrol(&t, token, csr, NULL), ST_OK);
+}
+
+static enum status run_revoke_token(struct tx *tx, void *arg, struct err *err)
+{
+    const char *const *ids = arg; // device, token
+    struct device_ref d;
+    enum status st = device_find(tx, slice_str(ids[0]), &d, err);
+    return st == ST_OK ? device_token_revoke(tx, &d, slice_str(ids[1]), err) : st;
+}
+
+static enum status run_tokens(struct tx *tx, void *arg, struct err *err)
+{
+    struct device_ref d;
+    enum status st = device_find(tx, slice_str(arg), &d, err);
+    return st == ST_OK ? device_token_list(tx, &d, &t.w, err) : st;
+}
+
+// A revoked access token leaves no row, and still older claims do not bind its device.
+static void revoked_tokens_need_a_new_claim(void **state)
+{
+    (void)state;
+    char id[TESTID_TEXT];
+    make_claim(10);
+    t.now_us += 1000000;
+    assert_int_equal(testid_device(&t, "{'id':'d1','access_token':'secret'}"), ST_OK);
+    assert_int_equal(testcore_run(&t, run_tokens, "d1"), ST_OK);
+    json_t *doc = testcore_json(&t);
+    testid_copy(json_array_get(json_object_get(doc, "items"), 0), "id", id);
+    json_decref(doc);
+    t.now_us += 1000000;
+    char between[TESTID_TEXT]; // younger than the token, older than its revocation
+    assert_int_equal(testid_claim(&t, (struct claim_conf){.uses = 1, .ttl_us = DAY_US}, between, NULL), ST_OK);
+    t.now_us += 1000000;
+    const char *ids[] = {"d1", id};
+    assert_int_equal(testcore_run(&t, run_revoke_token, ids), ST_OK);
+    testcsr("P-256", "d1", csr);
+    assert_int_equal(testid_enrol(&t, token, csr, NULL), ST_FORBIDDEN);
+    assert_int_equal(testid_enrol(&t, between, csr, NULL), ST_FORBIDDEN);
+    assert_non_null(strstr(t.err.text, "revoked"));
+    t.now_us += 1000000;
+    make_claim(1);
+    assert_int_equal(testid_enrol(&t, token, csr, NULL), ST_OK);
+}
+
 static enum status run_state(struct tx *tx, void *arg, struct err *err)
 {
     struct device_ref d;
@@ -336,6 +397,42 @@ static void the_old_one_ends_when_the_new_one_is_used(void **state)
     assert_int_equal(testid_auth(&t, &a, NULL, NULL, old), ST_FORBIDDEN);
     assert_non_null(strstr(t.err.text, "superseded"));
     assert_int_equal(testid_auth(&t, &a, NULL, NULL, fresh), ST_OK);
+}
+
+static enum status run_audit(struct tx *tx, void *arg, struct err *err)
+{
+    const struct audit_filter f = {.action = slice_str(arg), .from_us = INT64_MIN, .to_us = INT64_MAX, .limit = 10};
+    return audit_list(tx, &f, &t.w, err);
+}
+
+// The newest record of this action names the device and where it came from.
+static void check_own_doing(const char *action)
+{
+    assert_int_equal(testcore_run(&t, run_audit, (void *)(uintptr_t)action), ST_OK);
+    json_t *doc = testcore_json(&t);
+    const json_t *row = json_array_get(json_object_get(doc, "items"), 0);
+    assert_non_null(row);
+    assert_string_equal(json_string_value(json_object_get(row, "actor_kind")), "device");
+    assert_string_equal(json_string_value(json_object_get(row, "actor")), "d1");
+    assert_string_equal(json_string_value(json_object_get(row, "address")), "192.0.2.60:2000");
+    json_decref(doc);
+}
+
+static void coming_in_is_recorded_as_the_devices_doing(void **state)
+{
+    (void)state;
+    uint8_t old[SHA256_LEN], fresh[SHA256_LEN];
+    make_claim(1);
+    testcsr("P-256", "d1", csr);
+    assert_int_equal(testid_enrol(&t, token, csr, NULL), ST_OK);
+    testid_fingerprint(&t, old);
+    assert_int_equal(testid_auth(&t, &a, NULL, NULL, old), ST_OK);
+    check_own_doing("device.state");
+    testcsr("P-256", NULL, csr);
+    assert_int_equal(testcore_run(&t, run_renew, csr), ST_OK);
+    testid_fingerprint(&t, fresh);
+    assert_int_equal(testid_auth(&t, &a, NULL, NULL, fresh), ST_OK);
+    check_own_doing("cert.supersede");
 }
 
 static void an_unused_renewal_is_replaced_by_the_next(void **state)
@@ -513,7 +610,7 @@ static void each_line_on_its_own(void **state)
     } want[] = {
         {1, "d1", "created", ""},       {3, "d1", "failed", "exists"}, {4, "", "failed", "malformed"},
         {5, "d2", "failed", "invalid"}, {6, "", "failed", NULL},       {7, "", "failed", "invalid"},
-        {8, "d5", "failed", "exists"},  {9, "d6", "created", ""},
+        {8, "d5", "failed", "invalid"}, {9, "d6", "created", ""},
     };
     assert_int_equal(json_array_size(json_object_get(doc, "results")), 8);
     for (size_t i = 0; i < 8; i++) {
@@ -527,6 +624,8 @@ static void each_line_on_its_own(void **state)
         assert_int_equal(json_is_null(json_object_get(row, "error")), strcmp(want[i].status, "created") == 0);
     }
     assert_non_null(strstr(result(doc, 3, "error"), "/keys/serial"));
+    assert_non_null(strstr(result(doc, 6, "error"), "cannot be used")); // nothing of who has it
+    assert_null(strstr(result(doc, 6, "error"), "d1"));
     assert_int_equal(json_integer_value(json_object_get(doc, "created")), 2);
     assert_int_equal(json_integer_value(json_object_get(doc, "failed")), 6);
     json_decref(doc);
@@ -587,9 +686,12 @@ int main(void)
         TEST(a_repeated_enrolment_costs_nothing),
         TEST(devices_with_credentials_are_not_taken_over),
         TEST(revoked_devices_need_a_new_claim),
+        TEST(expired_certificates_need_a_new_claim),
+        TEST(revoked_tokens_need_a_new_claim),
         TEST(suspended_devices_do_not_enrol),
         TEST(only_claims_enrol),
         TEST(the_old_one_ends_when_the_new_one_is_used),
+        TEST(coming_in_is_recorded_as_the_devices_doing),
         TEST(an_unused_renewal_is_replaced_by_the_next),
         TEST(renewals_have_a_limit),
         TEST(only_devices_renew),
