@@ -171,7 +171,8 @@ static bool shorten_time(char *text)
         !clock_parse(slice_str(text), &us)) {
         return false;
     }
-    memmove(text + 19, "Z", 2);
+    text[19] = 'Z';
+    text[20] = '\0';
     return true;
 }
 

@@ -136,8 +136,8 @@ static enum status open_identity(struct server *s, struct err *err)
 // Lowest first: each finds the world as its predecessors left it.
 static enum status start_modules(struct server *s, struct err *err)
 {
-    static enum status (*const starts[])(struct tx *, void *, struct err *) = {presence_start, telemetry_start,
-                                                                               command_start};
+    static enum status (*const starts[])(struct tx *, void *, struct err *) = {registry_start, presence_start,
+                                                                               telemetry_start, command_start};
     for (size_t i = 0; i < sizeof(starts) / sizeof(starts[0]); i++) {
         enum status st = core_boot(s->core, starts[i], NULL, err);
         if (st != ST_OK) {

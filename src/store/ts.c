@@ -636,7 +636,7 @@ void ts_counters(struct ts *t, uint64_t device, uint64_t out[TS_COUNTERS])
     }
     uint32_t tenant = 0;
     struct ts_device *d = map_get_u64(&t->devices, device);
-    if (d == NULL && ts_catalog_knows(t, device, &tenant)) {
+    if (d == NULL && ts_catalog_knows(t, device, &tenant, NULL) == ST_OK) {
         d = ts_device_get(t, tenant, device);
     }
     if (d == NULL || ts_catalog_load(t, d) != ST_OK) {
@@ -675,7 +675,7 @@ size_t ts_last(struct ts *t, uint32_t tenant, uint64_t device, ts_last_fn fn, vo
 {
     uint32_t of = 0;
     struct ts_device *d = map_get_u64(&t->devices, device);
-    if (d == NULL && ts_catalog_knows(t, device, &of)) {
+    if (d == NULL && ts_catalog_knows(t, device, &of, NULL) == ST_OK) {
         d = ts_device_get(t, of, device);
     }
     if (d == NULL || d->tenant->id != tenant || ts_catalog_load(t, d) != ST_OK) {

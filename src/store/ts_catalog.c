@@ -302,16 +302,17 @@ enum status ts_catalog_load(struct ts *t, struct ts_device *d)
     return st;
 }
 
-bool ts_catalog_knows(struct ts *t, uint64_t device, uint32_t *ret_tenant)
+enum status ts_catalog_knows(struct ts *t, uint64_t device, uint32_t *ret_tenant, struct err *err)
 {
     STMT(s, t->catalog, &sql_ts_catalog[SQL_TS_CATALOG_DEVICE_GET]);
     stmt_bind_i64(s, 1, (int64_t)device);
     bool row = false;
-    if (stmt_step(s, &row, NULL) != ST_OK || !row) {
-        return false;
+    enum status st = stmt_step(s, &row, err);
+    if (st != ST_OK || !row) {
+        return st != ST_OK ? st : ST_NOT_FOUND;
     }
     *ret_tenant = (uint32_t)col_i64(s, 0);
-    return true;
+    return ST_OK;
 }
 
 static void encode_counters(struct buf *b, const uint64_t *counters, unsigned n)

@@ -300,8 +300,11 @@ enum status ts_device_erase(struct ts *t, uint64_t device, struct err *err)
     }
     uint32_t tenant = 0;
     struct ts_device *d = map_get_u64(&t->devices, device);
-    if (d == NULL && !ts_catalog_knows(t, device, &tenant)) {
-        return ST_OK;
+    if (d == NULL) {
+        enum status known = ts_catalog_knows(t, device, &tenant, err);
+        if (known != ST_OK) {
+            return known == ST_NOT_FOUND ? ST_OK : known;
+        }
     }
     d = d != NULL ? d : ts_device_get(t, tenant, device);
     if (d == NULL) {

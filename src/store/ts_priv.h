@@ -338,7 +338,8 @@ enum status ts_log_decode(struct ts *t, struct slice blob, uint64_t seq, struct 
 // ts_catalog.c
 enum status ts_catalog_open(struct ts *t, struct err *err);
 enum status ts_catalog_load(struct ts *t, struct ts_device *d);
-bool ts_catalog_knows(struct ts *t, uint64_t device, uint32_t *ret_tenant);
+// ST_NOT_FOUND: the catalog has no such device; any other error: it could not be read.
+enum status ts_catalog_knows(struct ts *t, uint64_t device, uint32_t *ret_tenant, struct err *err);
 enum status ts_catalog_metric(struct ts *t, struct ts_metric *m, bool add); // sets m->id when it is there
 enum status ts_catalog_metric_count(struct ts *t, uint32_t tenant, uint32_t *ret_n);
 enum status ts_catalog_series(struct ts *t, uint32_t id, struct ts_series **ret);

@@ -196,7 +196,7 @@ enum status ts_snapshot_take(struct ts *t, const struct ts_query *q, struct ts_s
     }
     uint32_t of = 0;
     struct ts_device *d = map_get_u64(&t->devices, q->device);
-    if (d == NULL && ts_catalog_knows(t, q->device, &of)) {
+    if (d == NULL && ts_catalog_knows(t, q->device, &of, NULL) == ST_OK) {
         d = ts_device_get(t, of, q->device);
     }
     if (d == NULL || d->tenant->id != q->tenant || d->erased) {

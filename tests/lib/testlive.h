@@ -132,7 +132,8 @@ static inline bool testlive_quiet(struct testlive *l, const struct link *link)
 static inline void testlive_start(struct testlive *l)
 {
     struct err err = {.code = ST_OK};
-    enum status (*const starts[])(struct tx *, void *, struct err *) = {presence_start, telemetry_start, command_start};
+    enum status (*const starts[])(struct tx *, void *, struct err *) = {registry_start, presence_start, telemetry_start,
+                                                                        command_start};
     for (size_t i = 0; i < sizeof(starts) / sizeof(starts[0]); i++) {
         if (core_boot(l->core.core, starts[i], NULL, &err) != ST_OK) {
             fail_msg("%s", err.text);

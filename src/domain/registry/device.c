@@ -3,7 +3,6 @@
 #include <stdlib.h>
 
 #include "base/clock.h"
-#include "base/log.h"
 #include "core/ids.h"
 #include "domain/audit/audit.h"
 #include "domain/registry/registry_priv.h"
@@ -491,44 +490,6 @@ enum status device_activate(struct tx *tx, struct device_ref *d, struct err *err
 
 // --- delete ------------------------------------------------------------------------------------------------------
 
-struct erase {
-    struct ts *ts;
-    uint64_t device;
-};
-
-static void erase_telemetry(struct core *c, void *arg)
-{
-    (void)c;
-    struct erase *e = arg;
-    struct err err = {.code = ST_OK};
-    if (ts_device_erase(e->ts, e->device, &err) != ST_OK) {
-        // Nobody can reach the points any more; retention drops them with their day.
-        log_warn("registry", "telemetry of a deleted device stays until its retention ends", LOGS("error", err.text));
-    }
-    free(e);
-}
-
-static void erase_forget(struct core *c, void *arg)
-{
-    (void)c;
-    free(arg);
-}
-
-// The telemetry store has its own commit: it is told only once the deletion is durable.
-static enum status erase_later(struct tx *tx, uint64_t device, struct err *err)
-{
-    struct erase *e = calloc(1, sizeof(*e));
-    if (e == NULL) {
-        return err_set(err, ST_NOMEM, "no memory");
-    }
-    *e = (struct erase){tx->ts, device};
-    if (!tx_after_commit(tx, erase_telemetry, erase_forget, e)) {
-        free(e);
-        return err_set(err, ST_NOMEM, "no memory");
-    }
-    return ST_OK;
-}
-
 static enum status delete_rows(struct tx *tx, const struct device_ref *d, const json_t *doc, struct err *err)
 {
     enum status st = index_rows(tx, SQL_DEVICE_TAG_DELETE, d, json_object_get(doc, "tags"), err);
@@ -567,7 +528,7 @@ enum status device_delete(struct tx *tx, struct device_ref *d, int64_t if_versio
         st = record(tx, "device.delete", d, buf_view(&before), (struct slice){NULL, 0}, err);
     }
     if (st == ST_OK) {
-        st = erase_later(tx, d->row, err);
+        st = device_erase_later(tx, d->row, err);
     }
     return st == ST_OK ? publish(tx, d, "deleted", err) : st;
 }

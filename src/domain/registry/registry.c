@@ -1,24 +1,23 @@
 // Who must know when a device goes, is blocked, or loses a credential.
 #include <stdlib.h>
 
-#include "domain/registry/registry.h"
+#include "domain/registry/registry_priv.h"
 
-#define WATCHERS_MAX 16
-
-struct registry {
-    registry_watch_fn watchers[WATCHERS_MAX];
-    unsigned watchers_len;
-};
-
-enum status registry_watch(struct core *c, registry_watch_fn fn, struct err *err)
+struct registry *registry_get(struct core *c)
 {
     struct registry *r = core_slot(c, CORE_SLOT_REGISTRY);
     if (r == NULL) {
         r = calloc(1, sizeof(*r));
-        if (r == NULL) {
-            return err_set(err, ST_NOMEM, "no memory");
-        }
         core_set_slot(c, CORE_SLOT_REGISTRY, r);
+    }
+    return r;
+}
+
+enum status registry_watch(struct core *c, registry_watch_fn fn, struct err *err)
+{
+    struct registry *r = registry_get(c);
+    if (r == NULL) {
+        return err_set(err, ST_NOMEM, "no memory");
     }
     if (r->watchers_len == WATCHERS_MAX) {
         return err_set(err, ST_INTERNAL, "more than %d watchers of devices", WATCHERS_MAX);
@@ -41,6 +40,10 @@ enum status registry_notify(struct tx *tx, const struct device_ref *d, enum devi
 
 void registry_release(struct core *c)
 {
-    free(core_slot(c, CORE_SLOT_REGISTRY));
+    struct registry *r = core_slot(c, CORE_SLOT_REGISTRY);
+    if (r != NULL) {
+        device_erase_release(r);
+    }
+    free(r);
     core_set_slot(c, CORE_SLOT_REGISTRY, NULL);
 }

@@ -67,7 +67,7 @@ enum status device_set_state(struct tx *tx, struct device_ref *d, enum device_st
 // REGISTERED -> ACTIVE at the first successful connection; no effect otherwise.
 enum status device_activate(struct tx *tx, struct device_ref *d, struct err *err);
 // Removes the device with everything that hangs on it: the watchers remove theirs in the same transaction, its telemetry goes
-// after the commit.
+// after the commit; a failure or the end of the process in between is made good by registry_start and its repeated work.
 enum status device_delete(struct tx *tx, struct device_ref *d, int64_t if_version, struct err *err);
 
 // What other modules must know about at once, inside the transaction. A watcher that fails fails the change.
@@ -81,7 +81,9 @@ typedef enum status (*registry_watch_fn)(struct tx *tx, const struct device_ref 
                                          struct err *err);
 enum status registry_watch(struct core *c, registry_watch_fn fn, struct err *err); // before core_start; at most 16
 enum status registry_notify(struct tx *tx, const struct device_ref *d, enum device_change what, struct err *err);
-void registry_release(struct core *c); // after core_stop: forgets the watchers
+// core_boot, before presence_start: erases the telemetry of devices deleted by a former process; starts the repeated work.
+enum status registry_start(struct tx *tx, void *arg, struct err *err);
+void registry_release(struct core *c); // after core_stop: forgets the watchers and what registry_start has made
 
 // Writes one device: {"id","name","model","state","version","tags","attributes","keys","groups","created","updated"}. Any tx.
 enum status device_write(struct tx *tx, const struct device_ref *d, struct jw *out, struct err *err);

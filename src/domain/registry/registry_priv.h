@@ -5,6 +5,25 @@
 #include "domain/doc/doc.h"
 #include "domain/registry/registry.h"
 
+#define WATCHERS_MAX 16
+
+struct erase;
+
+// What CORE_SLOT_REGISTRY holds. Core thread only.
+struct registry {
+    registry_watch_fn watchers[WATCHERS_MAX];
+    unsigned watchers_len;
+    unsigned erased_len;
+    struct erase *erased; // telemetry is gone, the row of device_erase is not yet
+};
+struct registry *registry_get(struct core *c); // made when it is missing; NULL: no memory
+
+// Notes that the telemetry of a device being deleted must go, and erases it after the commit.
+enum status device_erase_later(struct tx *tx, uint64_t device, struct err *err);
+// Removes the notes of what is erased, and erases after the commit what is left over.
+enum status device_erase_retry(struct tx *tx, struct err *err);
+void device_erase_release(struct registry *r);
+
 // A checked description. Everything is borrowed from the document; p == NULL or NULL: absent (or null).
 struct device_desc {
     struct slice id, name, model, access_token;

@@ -27,6 +27,12 @@ CREATE INDEX device_by_state ON device (tenant, state);
 CREATE INDEX device_by_model ON device (tenant, model) WHERE model IS NOT NULL;
 CREATE INDEX device_by_name ON device (tenant, name) WHERE name IS NOT NULL;
 
+-- Deleted devices whose telemetry is still to be erased. No reference: the device is gone.
+CREATE TABLE device_erase (
+    device INTEGER PRIMARY KEY,
+    since_us INTEGER NOT NULL
+) STRICT;
+
 -- Search indexes over device.tags and device.keys, written together with them. Their rows are found again from the JSON,
 -- so they carry no second index by device.
 CREATE TABLE device_tag (
