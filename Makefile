@@ -1,6 +1,6 @@
 # The face of the project. Everything is built under build/; what is missing on a fresh Debian 12 is installed first.
 .DEFAULT_GOAL := build
-.PHONY: build run test check bench fuzz soak install deb clean packages packages-build dev docs
+.PHONY: build run tsan test check bench fuzz soak install deb clean packages packages-build dev docs
 
 JOBS ?= $(shell nproc)
 
@@ -21,7 +21,11 @@ dev: packages  ## everything with ASan and UBSan under build/dev
 run: build  ## server on ./var, this machine enrolled as device this-machine, live health
 	@tools/run.sh
 
-test: build dev  ## unit, corpus, wire and system tests
+tsan: packages  ## everything with ThreadSanitizer under build/tsan
+	@cmake --preset tsan >/dev/null
+	@cmake --build build/tsan -j $(JOBS)
+
+test: build dev tsan  ## unit, corpus, wire and system tests; what has threads under ThreadSanitizer too
 	@python3 tests/run.py
 
 check: packages  ## format, static analysis, include table, banned calls, docs
@@ -46,9 +50,11 @@ docs: packages  ## reference pages that are generated from tables
 	@python3 tools/check_docs.py --write
 
 install: build
+	@cmake --build build -j $(JOBS) --target installed
 	@cmake --install build --prefix $(or $(PREFIX),/usr/local)
 
-deb: build
+deb: build packages  ## build/muster_VERSION_ARCH.deb
+	@cmake --build build -j $(JOBS) --target installed
 	@cd build && cpack -G DEB
 
 clean:

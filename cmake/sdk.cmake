@@ -2,7 +2,6 @@
 #
 #   msdk, magent      static libraries of this build: programs and tests link them
 #   libmuster.a .so   what is installed: the same sources, only muster_* visible
-include(GNUInstallDirs)
 set(strict_c11 -std=c11 -pedantic)
 
 file(GLOB sdk_sources CONFIGURE_DEPENDS ${CMAKE_SOURCE_DIR}/src/sdk/*.c)
@@ -52,9 +51,6 @@ add_executable(muster-device-example ${CMAKE_SOURCE_DIR}/examples/device.c)
 target_compile_options(muster-device-example PRIVATE ${strict_c11})
 target_link_libraries(muster-device-example PRIVATE muster_static)
 
-install(TARGETS muster_static muster_shared ARCHIVE DESTINATION ${CMAKE_INSTALL_LIBDIR} LIBRARY DESTINATION ${CMAKE_INSTALL_LIBDIR})
-install(DIRECTORY ${CMAKE_SOURCE_DIR}/include/muster DESTINATION ${CMAKE_INSTALL_INCLUDEDIR})
-
 # ---- The agent ------------------------------------------------------------------------------------------------------
 file(GLOB agent_sources CONFIGURE_DEPENDS ${CMAKE_SOURCE_DIR}/src/agent/*.c)
 list(REMOVE_ITEM agent_sources ${CMAKE_SOURCE_DIR}/src/agent/main.c)
@@ -67,6 +63,5 @@ endif()
 if(EXISTS ${CMAKE_SOURCE_DIR}/src/agent/main.c)
   add_executable(muster-agent ${CMAKE_SOURCE_DIR}/src/agent/main.c)
   target_link_libraries(muster-agent PRIVATE magent PkgConfig::OPENSSL)
-  install(TARGETS muster-agent RUNTIME DESTINATION ${CMAKE_INSTALL_BINDIR})
 endif()
 list(APPEND MUSTER_LIBS msdk_openssl msdk)

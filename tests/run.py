@@ -4,6 +4,8 @@
     tests/run.py                  everything
     tests/run.py PATTERN ...      only tests whose name contains one of the patterns
 
+What has threads runs a second time under ThreadSanitizer (build/tsan).
+
 A system test is a program tests/system/NAME.py: exit 0 passed, 77 skipped (prints why), anything else failed. It finds the
 programs to test in MUSTER_BIN (with sanitizers) and MUSTER_RELEASE_BIN (optimised), and is ended after 300 seconds.
 """
@@ -16,29 +18,41 @@ import time
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 TIMEOUT_S = 300
+JOBS = 2  # at a time; more would make tests of time limits fail
+# A finding ends a test with 99, whatever it would have ended with.
+SANITIZE = {"TSAN_OPTIONS": "exitcode=99"}
 
 
-def run_ctest(patterns):
-    command = ["ctest", "--test-dir", os.path.join(ROOT, "build/dev"), "-j", "2", "--output-on-failure", "--timeout", "180"]
-    if patterns:
-        command += ["-R", "|".join(patterns), "--no-tests=ignore"]
-    out = subprocess.run(command, capture_output=True, text=True, check=False)
-    m = re.search(r"(\d+)% tests passed, (\d+) tests failed out of (\d+)", out.stdout)
-    if not m:
-        if patterns and out.returncode == 0:
-            return 0, 0
-        print(out.stdout[-4000:], out.stderr[-2000:])
-        return 0, 1
-    failed, total = int(m.group(2)), int(m.group(3))
-    if failed:
-        print(out.stdout[-20000:])
-    print(f"unit tests and corpora: {total - failed} passed, {failed} failed of {total}", flush=True)
+# What runs under ThreadSanitizer as well: whatever has threads, and the server under load.
+TSAN_UNITS = "^test_(net|core|domain|front)_"
+TSAN_SYSTEM = {"kill9.py": {"KILLS": "3"}, "tls_clients.py": {}}
+
+
+def run_ctest(build, title, patterns, only=None):
+    """(passed, failed) of the programs in build/NAME: those that match `only` and one of the patterns."""
+    start = time.monotonic()
+    listed = subprocess.run(["ctest", "--test-dir", os.path.join(ROOT, build), "-N"], capture_output=True, text=True, check=False).stdout
+    names = re.findall(r"^ +Test +#\d+: (\S+)$", listed, re.M)
+    wanted = [n for n in names if (only is None or re.search(only, n)) and (not patterns or any(p in n for p in patterns))]
+    if not wanted:
+        return (0, 0) if patterns else (0, 1)
+    command = ["ctest", "--test-dir", os.path.join(ROOT, build), "-j", str(JOBS), "--output-on-failure", "--timeout", "180",
+               "-R", "^(" + "|".join(map(re.escape, wanted)) + ")$"]
+    out = subprocess.run(command, env={**os.environ, **SANITIZE}, capture_output=True, text=True, check=False)
+    m = re.search(r"(\d+) tests failed out of (\d+)", out.stdout)
+    failed, total = (int(m.group(1)), int(m.group(2))) if m else (1, 1)
+    if failed or total != len(wanted):
+        failed = max(failed, 1)
+        print(out.stdout[-20000:], out.stderr[-2000:])
+    print(f"{title}: {total - failed} passed, {failed} failed  ({time.monotonic() - start:.0f} s)", flush=True)
     return total - failed, failed
 
 
-def run_system(name):
-    env = dict(os.environ)
-    env["MUSTER_BIN"] = os.path.join(ROOT, "build/dev/bin")
+def run_system(test):
+    """One program of tests/system against build/NAME/bin, with further environment."""
+    name, build, extra = test
+    env = {**os.environ, **extra}
+    env["MUSTER_BIN"] = os.path.join(ROOT, build, "bin")
     env["MUSTER_RELEASE_BIN"] = os.path.join(ROOT, "build/bin")
     env["PYTHONPATH"] = os.path.join(ROOT, "tests/lib")
     start = time.monotonic()
@@ -51,19 +65,23 @@ def run_system(name):
         code = 124
         text = (e.stdout or b"").decode(errors="replace") if isinstance(e.stdout, bytes) else (e.stdout or "")
         text += f"\nended after {TIMEOUT_S} s"
-    return name, code, text, time.monotonic() - start
+    title = name if build == "build/dev" else f"{name} under ThreadSanitizer"
+    return title, code, text, time.monotonic() - start
 
 
 def main():
     patterns = sys.argv[1:]
     start = time.monotonic()
-    passed, failed = run_ctest(patterns)
-    skipped = 0
+    results = [run_ctest("build/dev", "unit tests and corpora", patterns),
+               run_ctest("build/tsan", "unit tests under ThreadSanitizer", patterns, TSAN_UNITS)]
+    passed, failed, skipped = sum(r[0] for r in results), sum(r[1] for r in results), 0
     names = sorted(n for n in os.listdir(os.path.join(ROOT, "tests/system")) if n.endswith(".py") and not n.startswith("_"))
+    tests = [(n, "build/dev", {}) for n in names] + [(n, "build/tsan", env) for n, env in TSAN_SYSTEM.items()]
     if patterns:
-        names = [n for n in names if any(p in n for p in patterns)]
-    with concurrent.futures.ThreadPoolExecutor(2) as pool:
-        for name, code, text, seconds in pool.map(run_system, names):
+        tests = [t for t in tests if any(p in t[0] for p in patterns)]
+    system_start = time.monotonic()
+    with concurrent.futures.ThreadPoolExecutor(JOBS) as pool:
+        for name, code, text, seconds in pool.map(run_system, tests):
             verdict = "passed" if code == 0 else "skipped" if code == 77 else "FAILED"
             print(f"{verdict:8} {name}  ({seconds:.1f} s)", flush=True)
             passed += code == 0
@@ -71,6 +89,7 @@ def main():
             failed += code not in (0, 77)
             if code != 0:
                 print(text[-6000:], flush=True)
+    print(f"system tests: {time.monotonic() - system_start:.0f} s")
     print(f"{time.monotonic() - start:.0f} s")
     print(f"{passed} passed, {failed} failed" + (f", {skipped} skipped" if skipped else ""))
     return 1 if failed or passed == 0 else 0

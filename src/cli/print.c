@@ -202,8 +202,10 @@ void print_table(const json_t *items, const char *const *columns)
     }
     size_t width[COLUMNS_MAX] = {0};
     size_t total = (size_t)print_terminal_width();
-    for (size_t i = 0; i < rows * n; i++) {
-        cells[i] = cell_text(at_path(json_array_get(items, i / n), columns[i % n]));
+    for (size_t r = 0; r < rows; r++) {
+        for (size_t c = 0; c < n; c++) {
+            cells[r * n + c] = cell_text(at_path(json_array_get(items, r), columns[c]));
+        }
     }
     measure(cells, rows, n, columns, width);
     if (line_width(width, n) > total) {
