@@ -66,6 +66,7 @@ def operation(op):
     facts = ["*public*" if op.public else f"permission `{d['permission']}`", f"since {d['since']}"]
     facts += ["takes `Idempotency-Key`"] if d.get("idempotent") else []
     facts += ["takes `If-Match`"] if d.get("if_match") else []
+    facts += ["has an `ETag`, takes `If-None-Match`"] if d.get("versioned") else []
     facts += ["only for people"] if d.get("interactive") else []
     facts += [f"`muster {op.cli['verb']}`"] if op.cli else []
     out += "; ".join(facts) + ".\n\n"

@@ -16,7 +16,7 @@ SCHEMA_KEYS = {
 OP_KEYS = {
     "name", "method", "path", "permission", "runs", "since", "summary", "description", "params", "request",
     "request_required", "content", "body_max", "reply", "reply_content", "status", "errors", "cli", "idempotent",
-    "if_match", "stream", "interactive", "secret_reply",
+    "if_match", "versioned", "stream", "interactive", "secret_reply",
 }
 OP_REQUIRED = ["name", "method", "path", "permission", "runs", "since", "summary"]
 PARAM_KEYS = {"name", "in", "type", "format", "description", "required", "default", "minLength", "maxLength", "enum",
@@ -151,7 +151,7 @@ class Checker:
 
     def flags(self, op):
         d = op.d
-        for key in ("idempotent", "if_match", "interactive", "secret_reply", "request_required"):
+        for key in ("idempotent", "if_match", "versioned", "interactive", "secret_reply", "request_required"):
             if key in d and not isinstance(d[key], bool):
                 self.bad(op, f"{key} is not true or false")
         if d["runs"] == "io" and not op.public:
@@ -160,6 +160,8 @@ class Checker:
             self.bad(op, "idempotent is for POST operations with a permission that run on the core")
         if d.get("idempotent") and d.get("secret_reply"):
             self.bad(op, "idempotent replies are stored, a reply with a secret must not be: drop one of the two")
+        if d.get("versioned") and op.method != "GET":
+            self.bad(op, "versioned is for GET operations: their reply has an ETag")
         if d.get("if_match") and (op.method == "GET" or d["runs"] != "core"):
             self.bad(op, "if_match is for changes that run on the core")
         if "stream" in d:

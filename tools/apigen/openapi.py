@@ -3,15 +3,23 @@ import json
 
 from .ctext import c_string
 
-COMMON = ["invalid", "unsupported", "too_large", "limit", "internal", "busy"]
-FORMATS = {"time": "date-time", "duration": "duration"}
+COMMON = ["invalid", "unsupported", "too_large", "limit", "internal", "busy", "no_memory", "shutting_down"]
+# Our formats in words that others understand: "time" and "duration" mean something else in the registry of formats.
+FORMATS = {
+    "time": {"format": "date-time"},
+    "duration": {"pattern": "^([0-9]+[a-z]+)+$"},
+    "id": {"pattern": "^[A-Za-z0-9._:-]{1,128}$"},
+    "token": {"pattern": "^[A-Za-z0-9._~-]{1,128}$"},
+    "cursor": {"pattern": "^[A-Za-z0-9_-]{1,512}$"},
+    "metric": {"minLength": 1, "maxLength": 128},
+}
 
 
 def schema(s):
-    """Our formats that are not of OpenAPI's registry keep their name; it may be ignored by readers."""
     if not isinstance(s, dict):
         return s
-    out = dict(s)
+    out = {k: v for k, v in s.items() if k != "format"}
+    out.update(FORMATS.get(s.get("format"), {}))
     if "properties" in s:
         out["properties"] = {k: schema(v) for k, v in s["properties"].items()}
     for key in ("items", "additionalProperties"):
@@ -23,8 +31,11 @@ def schema(s):
 def param(p):
     s = {k: p[k] for k in ("minimum", "maximum", "minLength", "maxLength", "enum", "default") if k in p}
     s["type"] = p["type"] if p["type"] in ("string", "integer", "boolean") else "string"
-    if "format" in p or p["type"] in FORMATS:
-        s["format"] = p.get("format", p["type"])
+    s.update(FORMATS.get(p.get("format"), {}))
+    if p["type"] == "duration":
+        s.update(FORMATS["duration"])
+    if p["type"] == "time":
+        s["examples"] = ["2026-01-31T12:00:00Z", "1769860800000"]  # both forms are taken
     return {"name": p["name"], "in": p["in"], "required": p["in"] == "path" or p.get("required", False),
             "description": p["description"], "schema": s}
 
@@ -48,11 +59,16 @@ def error_names(op):
     found = list(op.d.get("errors", [])) + COMMON
     found += ["forbidden", "unauthenticated"] if not op.public else []
     found += ["version_mismatch"] if op.d.get("if_match") else []
+    found += ["storage_full"] if op.method != "GET" else []
+    found += ["malformed"] if op.request is not None else []
     return sorted(set(found))
 
 
 def responses(op, statuses):
     out = {str(op.status): reply(op)}
+    if op.d.get("versioned"):
+        out[str(op.status)]["headers"] = {"ETag": {"description": "The version, for If-Match and If-None-Match.", "schema": {"type": "string"}}}
+        out["304"] = {"description": "Still the version of If-None-Match."}
     by_status = {}
     for name in error_names(op):
         by_status.setdefault(statuses[name], []).append(name)
@@ -78,6 +94,8 @@ def operation(op, statuses):
         params.append(header_param("Idempotency-Key", "Repeats of one request carry the same key and get the same answer (24 h)."))
     if d.get("if_match"):
         params.append(header_param("If-Match", "ETag of the version this change is made to; another version is refused."))
+    if d.get("versioned"):
+        params.append(header_param("If-None-Match", "ETag of the version that is known; 304 when it is the present one."))
     if "stream" in d:
         params.append(header_param("Last-Event-ID", "Id of the last event seen; what is still kept after it comes first."))
     if params:

@@ -188,8 +188,8 @@ enum status command_check_message(struct slice name, struct slice payload, struc
         return err_at(err, ST_INVALID, "/name", "a name is 1 to %d of A-Z a-z 0-9 . _ -", COMMAND_NAME_MAX);
     }
     if (payload.len > COMMAND_PAYLOAD_MAX) {
-        return err_set(err, ST_TOO_LARGE, "the payload has %zu bytes, allowed are %d", payload.len,
-                       COMMAND_PAYLOAD_MAX);
+        return err_at(err, ST_TOO_LARGE, "/payload", "the payload has %zu bytes, allowed are %d", payload.len,
+                      COMMAND_PAYLOAD_MAX);
     }
     return json_check(payload, COMMAND_DEPTH_MAX, COMMAND_PAYLOAD_MAX, err);
 }

@@ -70,7 +70,11 @@ void http_req_refuse(struct http_req *req, int status, const char *code, const c
 void http_req_refuse_err(struct http_req *req, const struct err *err)
 {
     http_req_refuse(req, status_http(err->code), status_text(err->code), err->text);
-    snprintf(req->refusal.where, sizeof(req->refusal.where), "%s", err->where);
+    if (strncmp(err->where, "byte ", 5) == 0) { // of a JSON text: neither a pointer nor a parameter
+        snprintf(req->refusal.detail, sizeof(req->refusal.detail), "%.30s: %.280s", err->where, err->text);
+    } else {
+        snprintf(req->refusal.where, sizeof(req->refusal.where), "%s", err->where);
+    }
 }
 
 // For everybody, whoever asks.

@@ -50,6 +50,13 @@ static void range_free(void *state)
     telemetry_range_free(state);
 }
 
+// 0 without the parameter. "0s" is a bucket that is too short, not none: the domain refuses it.
+static int64_t bucket_of(const struct api_call *call)
+{
+    int64_t us = api_param_duration(call, "bucket", -1);
+    return us < 0 ? 0 : us == 0 ? 1 : us;
+}
+
 enum status op_telemetry_range(struct api_call *call, struct err *err)
 {
     struct device_ref d;
@@ -61,7 +68,7 @@ enum status op_telemetry_range(struct api_call *call, struct err *err)
         .metric = api_param(call, "metric"),
         .from_us = api_param_time(call, "from", INT64_MIN),
         .to_us = api_param_time(call, "to", INT64_MAX),
-        .bucket_us = api_param_duration(call, "bucket", 0),
+        .bucket_us = bucket_of(call),
         .agg = agg_of(api_param(call, "agg")),
         .count = api_param_bool(call, "count", false),
         .descending = slice_eq(api_param(call, "order"), SLICE("desc")),

@@ -91,6 +91,7 @@ class Refusals(unittest.TestCase):
         self.refused("must not be: drop one", lambda d: d.update(idempotent=True, secret_reply=True))
         self.refused("only for permission", lambda d: d.update(runs="io"))
         self.refused("body_max must be at most 16384", lambda d: d.update(permission="public", body_max=20000))
+        self.refused("versioned is for GET", lambda d: d.update(versioned=True))
         self.refused("if_match is for changes", lambda d: d.update(if_match=True, runs="reader"))
 
     def test_command_line(self):
