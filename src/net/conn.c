@@ -12,7 +12,6 @@
 
 #define READ_BYTES           65536 // most bytes of one read; the loop's one buffer for all connections
 #define READ_BYTES_TLS       16384 // of a TLS connection that is not authenticated yet
-#define TLS_HANDSHAKE_RECORD 22
 #define RECORD_BYTES         16384 // most plaintext offered, and encrypted, at once
 #define JOIN_BYTES           4096  // kept input up to this is put in front of the next read; more is appended to
 #define WIRE_BYTES           65536 // ciphertext made ahead of the kernel's taking it
@@ -106,11 +105,18 @@ static void tell_closed(struct conn *c)
     }
 }
 
+static void pass_tls_failure(void *arg, const struct tls_failure *f)
+{
+    const struct conn *c = arg;
+    c->conf->proto->on_tls_failure(c->conf->front, c->loop, f);
+}
+
+// `text` NULL: what TLS itself says.
 static void tell_tls_failure(struct conn *c, const char *text)
 {
     listener_tls_failed(c->listener);
     if (c->conf->proto->on_tls_failure != NULL) {
-        c->conf->proto->on_tls_failure(c->conf->front, c->loop, c->peer, text);
+        tls_conn_report(c->tls->session, c->peer, text, pass_tls_failure, c);
     }
 }
 
@@ -244,7 +250,7 @@ static bool pump_handshake(struct conn *c)
         return true;
     }
     if (step != TLS_MORE) {
-        tell_tls_failure(c, tls_conn_failure(c->tls->session));
+        tell_tls_failure(c, NULL);
         start_closing(c, CLOSE_TLS, tls_conn_failure(c->tls->session));
     }
     return false;
@@ -297,14 +303,13 @@ static void pump_kept(struct conn *c)
     }
 }
 
-// Whether the first record is complete (RFC 8446 section 5.1), or no handshake at all: OpenSSL can say what it is instead.
-static bool is_whole_hello(struct slice cipher)
+// What the client says first; MORE: not all of it is there. Anything but a ClientHello is OpenSSL's to name.
+static enum tls_hello_result read_hello(struct slice cipher, struct tls_hello *ret)
 {
-    struct reader r = reader_make(cipher);
-    uint8_t type = rd_u8(&r);
-    (void)rd_u16(&r); // version
-    (void)rd_bytes(&r, rd_u16(&r));
-    return cipher.len > 0 && (type != TLS_HANDSHAKE_RECORD || !r.failed || cipher.len > RECORD_BYTES);
+    struct buf join = buf_heap(TLS_HELLO_BYTES_MAX);
+    enum tls_hello_result result = tls_hello_read(cipher, &join, ret);
+    buf_release(&join);
+    return result;
 }
 
 static void read_tls(struct conn *c, struct slice cipher)
@@ -317,12 +322,13 @@ static void read_tls(struct conn *c, struct slice cipher)
         }
         return;
     }
+    struct tls_hello hello;
     bool ok = buf_slice(&tls->kept, cipher);
-    if (ok && !is_whole_hello(buf_view(&tls->kept))) {
+    if (ok && read_hello(buf_view(&tls->kept), &hello) == TLS_HELLO_MORE) {
         return;
     }
     struct tls_ctx *ctx = listener_tls(c->listener);
-    tls->session = ok ? tls_conn_new(ctx, &tls->wire) : NULL;
+    tls->session = ok ? tls_conn_new(ctx, &hello, &tls->wire) : NULL;
     tls_unref(ctx);
     if (tls->session == NULL) {
         listener_conn_refused(c->listener);
@@ -865,7 +871,7 @@ bool conn_peer_is_loopback(const struct conn *c)
 
 const struct tls_peer *conn_tls(const struct conn *c)
 {
-    return c->tls != NULL ? tls_conn_peer(c->tls->session) : NULL;
+    return c->tls != NULL && c->tls->session != NULL ? tls_conn_peer(c->tls->session) : NULL;
 }
 
 void conn_authenticated(struct conn *c)

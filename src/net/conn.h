@@ -57,7 +57,7 @@ struct conn_proto {
     // Last callback; user data is released here. Never called from inside another call on this connection.
     void (*on_close)(struct conn *c, const struct close_reason *why);
     // A TLS handshake failed: for the connectivity record. Not for peers that left without a byte. May be NULL.
-    void (*on_tls_failure)(void *front, struct loop *l, const char *peer_addr, const char *reason);
+    void (*on_tls_failure)(void *front, struct loop *l, const struct tls_failure *f);
 };
 
 struct listen_conf {

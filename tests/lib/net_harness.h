@@ -236,13 +236,13 @@ static inline void front_close(struct conn *c, const struct close_reason *why)
     free(s);
 }
 
-static inline void front_tls_failure(void *front, struct loop *l, const char *peer_addr, const char *reason)
+static inline void front_tls_failure(void *front, struct loop *l, const struct tls_failure *f)
 {
     struct harness *h = front;
     assert_true(loop_is_current(l));
-    assert_true(strlen(peer_addr) > 0);
+    assert_true(strlen(f->peer_addr) > 0);
     pthread_mutex_lock(&h->lock);
-    snprintf(h->tls_failure, sizeof(h->tls_failure), "%s", reason);
+    snprintf(h->tls_failure, sizeof(h->tls_failure), "%s", f->reason);
     pthread_mutex_unlock(&h->lock);
 }
 

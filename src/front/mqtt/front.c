@@ -187,12 +187,12 @@ static void on_close(struct conn *c, const struct close_reason *cause)
     atomic_fetch_sub_explicit(&f->connections, 1, memory_order_release);
 }
 
-static void on_tls_failure(void *front, struct loop *l, const char *peer_addr, const char *reason)
+static void on_tls_failure(void *front, struct loop *l, const struct tls_failure *f)
 {
     (void)front;
     (void)l;
     counter_add(COUNT_TLS_FAILURES, 1);
-    log_info("mqtt", "TLS handshake failed", LOGS("peer", peer_addr), LOGS("error", reason));
+    log_info("mqtt", "TLS handshake failed", LOGS("peer", f->peer_addr), LOGS("error", f->reason));
 }
 
 const struct conn_proto mqtt_conn_proto = {.name = "mqtt",
