@@ -10,13 +10,13 @@
 #include "base/reader.h"
 #include "net/conn_priv.h"
 
-#define READ_BYTES           65536 // most bytes of one read; the loop's one buffer for all connections
-#define READ_BYTES_TLS       16384 // of a TLS connection that is not authenticated yet
-#define RECORD_BYTES         16384 // most plaintext offered, and encrypted, at once
-#define JOIN_BYTES           4096  // kept input up to this is put in front of the next read; more is appended to
-#define WIRE_BYTES           65536 // ciphertext made ahead of the kernel's taking it
-#define WIRE_BYTES_MAX       163840
-#define LINGER_BYTES         262144
+#define READ_BYTES     65536 // most bytes of one read; the loop's one buffer for all connections
+#define READ_BYTES_TLS 16384 // of a TLS connection that is not authenticated yet
+#define RECORD_BYTES   16384 // most plaintext offered, and encrypted, at once
+#define JOIN_BYTES     4096  // kept input up to this is put in front of the next read; more is appended to
+#define WIRE_BYTES     65536 // ciphertext made ahead of the kernel's taking it
+#define WIRE_BYTES_MAX 163840
+#define LINGER_BYTES   262144
 
 // ---- states ----
 
@@ -30,6 +30,9 @@ static void conn_set_state(struct conn *c, enum conn_state to)
         [CONN_DEAD] = {[CONN_GONE] = true},
     };
     assert(legal[c->state][to]);
+    if (c->state == CONN_HANDSHAKE && c->tls != NULL) {
+        tls_gate_leave(&c->loop->conns.gate, &c->tls->seat); // however it ended
+    }
     c->state = to;
 }
 
@@ -93,6 +96,8 @@ void conn_close(struct conn *c, const char *text)
         start_closing(c, CLOSE_LOCAL, text);
     }
 }
+
+static void start_reading(struct conn *c);
 
 static void tell_closed(struct conn *c)
 {
@@ -312,6 +317,54 @@ static enum tls_hello_result read_hello(struct slice cipher, struct tls_hello *r
     return result;
 }
 
+// What was kept is a whole ClientHello, or nothing that TLS can use.
+static void start_tls(struct conn *c, const struct tls_hello *hello, struct tls_ctx *ctx)
+{
+    c->tls->session = tls_conn_new(ctx, hello, &c->tls->wire);
+    if (c->tls->session == NULL) {
+        listener_conn_refused(c->listener);
+        conn_abort(c, CLOSE_OVERFLOW, "no memory for a TLS session");
+        return;
+    }
+    pump_kept(c);
+}
+
+// It had to wait, unread; now it is its turn.
+static void on_seat(void *arg)
+{
+    struct conn *c = arg;
+    struct tls_hello hello;
+    struct tls_ctx *ctx = listener_tls(c->listener);
+    loop_touch(c->loop);
+    (void)read_hello(buf_view(&c->tls->kept), &hello);
+    start_tls(c, &hello, ctx);
+    tls_unref(ctx);
+    if (c->state <= CONN_OPEN && !c->paused && !c->eof) {
+        start_reading(c);
+    }
+}
+
+static void on_seat_expired(void *arg)
+{
+    struct conn *c = arg;
+    tell_tls_failure(c, "the handshake was too slow while others waited");
+    conn_abort(c, CLOSE_TIMEOUT, "the handshake was too slow while others waited");
+}
+
+static void begin_tls(struct conn *c, const struct tls_hello *hello)
+{
+    struct tls_gate *gate = &c->loop->conns.gate;
+    struct tls_ctx *ctx = listener_tls(c->listener);
+    unsigned max = c->conf->handshakes_max > 0 ? c->conf->handshakes_max : CONN_HANDSHAKES;
+    c->tls->seat.arg = c;
+    if (tls_gate_enter(gate, &c->tls->seat, max, tls_resumes(ctx, hello), loop_now_ms(c->loop))) {
+        start_tls(c, hello, ctx);
+    } else {
+        stop_reading(c);
+    }
+    tls_unref(ctx);
+}
+
 static void read_tls(struct conn *c, struct slice cipher)
 {
     struct conn_tls *tls = c->tls;
@@ -323,19 +376,12 @@ static void read_tls(struct conn *c, struct slice cipher)
         return;
     }
     struct tls_hello hello;
-    bool ok = buf_slice(&tls->kept, cipher);
-    if (ok && read_hello(buf_view(&tls->kept), &hello) == TLS_HELLO_MORE) {
-        return;
-    }
-    struct tls_ctx *ctx = listener_tls(c->listener);
-    tls->session = ok ? tls_conn_new(ctx, &hello, &tls->wire) : NULL;
-    tls_unref(ctx);
-    if (tls->session == NULL) {
+    if (!buf_slice(&tls->kept, cipher)) {
         listener_conn_refused(c->listener);
         conn_abort(c, CLOSE_OVERFLOW, "no memory for a TLS session");
-        return;
+    } else if (read_hello(buf_view(&tls->kept), &hello) != TLS_HELLO_MORE) {
+        begin_tls(c, &hello);
     }
-    pump_kept(c);
 }
 
 static void on_alloc(uv_handle_t *handle, size_t suggested, uv_buf_t *ret_buf)
@@ -438,10 +484,33 @@ static void resume_one(struct conn *c)
     }
 }
 
+// Lets waiting handshakes in; a timer comes back for seats that do not move.
+static void seat_waiting(struct loop *l)
+{
+    struct tls_gate *gate = &l->conns.gate;
+    int64_t now_ms = loop_now_ms(l);
+    l->conns.gate_more = tls_gate_turn(gate, now_ms);
+    int64_t due_ms = tls_gate_due_ms(gate, now_ms);
+    if (due_ms >= 0 && !l->conns.gate_due.armed) {
+        timer_start(&l->conns.gate_due, (uint32_t)due_ms + 1, 0);
+    }
+}
+
+static void on_gate_due(struct timer *t)
+{
+    loop_touch(t->loop); // the turn's end does it
+}
+
+void loop_handshakes(const struct loop *l, struct tls_gate_stats *out)
+{
+    tls_gate_stats(&l->conns.gate, out);
+}
+
 bool conns_resume(struct loop *l)
 {
     struct conn *c = l->conns.resume;
     bool any = c != NULL;
+    seat_waiting(l);
     l->conns.resume = NULL;
     while (c != NULL) {
         struct conn *next = c->next_resume;
@@ -695,7 +764,7 @@ void conns_reap(struct loop *l)
 
 bool conns_left(const struct loop *l)
 {
-    return l->conns.flush != NULL || l->conns.resume != NULL || l->conns.dead != NULL;
+    return l->conns.flush != NULL || l->conns.resume != NULL || l->conns.dead != NULL || l->conns.gate_more;
 }
 
 // The reads of all connections of a loop land in these two buffers. False: no memory.
@@ -806,6 +875,8 @@ void conn_accept(struct loop *l, struct listener *ln, int fd, const struct socka
 void conns_init(struct loop *l)
 {
     map_init(&l->conns.by_id);
+    tls_gate_init(&l->conns.gate, on_seat, on_seat_expired);
+    timer_init(&l->conns.gate_due, l, on_gate_due);
     l->conns.sink = buf_fixed(NULL, 0);
 }
 

@@ -18,6 +18,7 @@
 #include "base/status.h"
 #include "net/loop.h"
 #include "net/tls.h"
+#include "net/tls_gate.h"
 
 struct conn;
 struct listener;
@@ -37,11 +38,12 @@ struct close_reason {
 };
 const char *close_cause_text(enum close_cause c); // "peer_closed", ...
 
-#define CONN_OUT_HIGH  65536
-#define CONN_OUT_LOW   16384
-#define CONN_ANSWER_MS 5000
-#define CONN_DRAIN_MS  5000
-#define CONN_LINGER_MS 1000
+#define CONN_OUT_HIGH   65536
+#define CONN_OUT_LOW    16384
+#define CONN_ANSWER_MS  5000
+#define CONN_DRAIN_MS   5000
+#define CONN_LINGER_MS  1000
+#define CONN_HANDSHAKES 256
 
 struct conn_proto {
     const char *name; // "mqtt", "http": in logs and metrics
@@ -72,6 +74,7 @@ struct listen_conf {
     uint32_t out_max;            // most bytes waiting for a slow reader; over it the connection overflows
     uint32_t open_timeout_ms;    // handshake plus time until conn_authenticated (limit table: 10 s)
     uint32_t conns_max;          // open connections on this listener; further ones are refused at once
+    uint32_t handshakes_max;     // TLS handshakes at once on a loop, of all listeners; others wait. 0: CONN_HANDSHAKES
 };
 
 // Called before the loops run or from any thread while they do. On success the sockets listen. A port in use is an error, also
@@ -92,6 +95,8 @@ struct listener_stats {
     uint64_t tls_failures; // ever: handshakes that failed
 };
 void listener_stats(const struct listener *ln, struct listener_stats *out); // any thread
+// Handshakes of a loop, added to *out. Any thread.
+void loop_handshakes(const struct loop *l, struct tls_gate_stats *out);
 
 // What the front keeps for this connection: set in on_open, given up in on_close.
 void conn_set_user(struct conn *c, void *user);

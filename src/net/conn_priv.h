@@ -32,9 +32,11 @@ struct conn_write {
 
 // What only a TLS connection needs.
 struct conn_tls {
-    struct tls_conn *session; // NULL until the whole ClientHello is there: a silent stranger costs next to nothing
-    struct buf wire;          // ciphertext to send
-    struct buf kept;          // ciphertext read but not decrypted: the first record's beginning, or the front paused
+    struct tls_conn
+        *session; // NULL until the whole ClientHello is there and it is its turn: a silent stranger costs little
+    struct tls_seat seat; // during the handshake
+    struct buf wire;      // ciphertext to send
+    struct buf kept;      // ciphertext read but not decrypted: the first record's beginning, or the front paused
 };
 
 #define CONN_PEER_MAX 64

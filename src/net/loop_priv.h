@@ -18,6 +18,7 @@
 #include "base/buf.h"
 #include "base/map.h"
 #include "net/loop.h"
+#include "net/tls_gate.h"
 
 struct acceptor;
 
@@ -37,6 +38,9 @@ struct conns {
     struct buf raw;      // every read of the loop lands here
     struct buf plain;    // and every decrypted record here
     bool ready;          // raw and plain have their memory
+    struct tls_gate gate; // handshakes that run, and those that wait
+    struct timer gate_due;
+    bool gate_more;      // handshakes wait that can start in the next turn
     struct buf sink;     // what a closing connection's output goes to: takes nothing
 };
 

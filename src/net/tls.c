@@ -365,6 +365,12 @@ void tls_unref(struct tls_ctx *ctx)
     free(ctx);
 }
 
+bool tls_resumes(struct tls_ctx *ctx, const struct tls_hello *hello)
+{
+    return tls_cache_knows(ctx->cache, slice_make(hello->psk_id, hello->psk_id_len)) ||
+           tls_cache_knows(ctx->cache, slice_make(hello->session_id, hello->session_id_len));
+}
+
 static int compare_keys(const void *a, const void *b)
 {
     return memcmp(a, b, 16);

@@ -32,7 +32,7 @@ struct tls_server_conf {
     int min_version;       // 0x0303 TLS 1.2 (default when 0), 0x0304 TLS 1.3
     const char *ciphers;   // OpenSSL names of TLS 1.2 suites separated by ':'; NULL or "": the built-in list
     const char *ciphersuites; // the same for TLS 1.3
-    struct tls_cache *cache;  // sessions, shared by contexts so that a reload ends none needlessly; NULL: one of its own
+    struct tls_cache *cache; // sessions, shared by contexts so that a reload ends none needlessly; NULL: one of its own
     // Key of a PSK identity into key[TLS_PSK_MAX]; 0: unknown. On I/O threads, during handshakes. NULL: no PSK
     size_t (*psk)(void *arg, struct slice identity, uint8_t *key);
     void *psk_arg;

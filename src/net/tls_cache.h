@@ -45,7 +45,7 @@ struct tls_cache *tls_cache_ref(struct tls_cache *c);
 void tls_cache_unref(struct tls_cache *c); // NULL is allowed
 int64_t tls_cache_lifetime_us(const struct tls_cache *c);
 
-bool tls_cache_put(struct tls_cache *c, const struct tls_session *s); // copies; false: no memory
+bool tls_cache_put(struct tls_cache *c, const struct tls_session *s);              // copies; false: no memory
 bool tls_cache_get(struct tls_cache *c, struct slice id, struct tls_session *ret); // the caller wipes ret->secret
 bool tls_cache_knows(struct tls_cache *c, struct slice id);
 // All sessions of this certificate, or of this PSK identity, end. Returns how many.

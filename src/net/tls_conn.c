@@ -8,7 +8,7 @@
 #include "net/crypto.h"
 #include "net/tls_shake.h"
 
-#define QUIET_RECORDS_MAX 32 // in a row that bring no data: warnings, key updates, empty ones
+#define QUIET_RECORDS_MAX    32 // in a row that bring no data: warnings, key updates, empty ones
 #define MESSAGE_KEY_UPDATE   24
 #define MESSAGE_CLIENT_HELLO 1
 
@@ -324,6 +324,7 @@ enum tls_step tls_conn_handshake(struct tls_conn *t)
     if (!fill_peer(t, resumed) || !take_keys(t)) {
         return shake_failed(t, "no memory for the connection's keys");
     }
+    tls_shake_keep_session(t->shake);
     shake_free(t->shake);
     t->shake = NULL;
     ERR_clear_error();
@@ -363,7 +364,10 @@ static const struct {
     const char *name;    // RFC 8446 section 6, RFC 5246 section 7.2
     const char *refused; // from an open connection
 } alerts[] = {
-#define ALERT(number, name) {number, name, "the client sent the alert " name}
+#define ALERT(number, name)                                                                                            \
+    {                                                                                                                  \
+        number, name, "the client sent the alert " name                                                                \
+    }
     ALERT(0, "close_notify"),
     ALERT(10, "unexpected_message"),
     ALERT(20, "bad_record_mac"),

@@ -142,8 +142,8 @@ static struct slice next_record(struct reader *r, bool *ret_other)
     uint8_t major = rd_u8(r);
     (void)rd_u8(r); // minor
     uint16_t len = rd_u16(r);
-    *ret_other = !r->failed && (type != RECORD_HANDSHAKE || major != VERSION_TLS12 >> 8 || len == 0 ||
-                                len > TLS_HELLO_BYTES_MAX);
+    *ret_other = !r->failed &&
+                 (type != RECORD_HANDSHAKE || major != VERSION_TLS12 >> 8 || len == 0 || len > TLS_HELLO_BYTES_MAX);
     struct slice part = rd_bytes(r, len);
     return r->failed ? (struct slice){NULL, 0} : part;
 }

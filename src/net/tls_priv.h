@@ -76,6 +76,8 @@ struct tls_ctx {
     size_t sites_len;
     struct tls_site sites[]; // the first is the default
 };
+// Whether the client asks to resume a session that is there.
+bool tls_resumes(struct tls_ctx *ctx, const struct tls_hello *hello);
 const struct tls_site *tls_ctx_site(const struct tls_ctx *ctx, const char *sni);
 
 // tls_shake.c: callbacks OpenSSL makes during a handshake.

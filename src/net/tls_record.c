@@ -24,18 +24,14 @@ struct suite {
     bool sha384;
 };
 static const struct suite suites[] = {
-    {0x1301, AES128_GCM, false}, // TLS_AES_128_GCM_SHA256
-    {0x1302, AES256_GCM, true},  // TLS_AES_256_GCM_SHA384
-    {0x1303, CHACHA20, false},   // TLS_CHACHA20_POLY1305_SHA256
-    {0xc02b, AES128_GCM, false}, // ECDHE-ECDSA
-    {0xc02c, AES256_GCM, true},  {0xcca9, CHACHA20, false},
-    {0xc02f, AES128_GCM, false}, // ECDHE-RSA
-    {0xc030, AES256_GCM, true},  {0xcca8, CHACHA20, false},
-    {0x00a8, AES128_GCM, false}, // PSK
-    {0x00a9, AES256_GCM, true},  {0xccab, CHACHA20, false},
-    {0x00aa, AES128_GCM, false}, // DHE-PSK
-    {0x00ab, AES256_GCM, true},  {0xccad, CHACHA20, false},
-    {0xccac, CHACHA20, false}, // ECDHE-PSK
+    {0x1301, AES128_GCM, false},                                                         // TLS_AES_128_GCM_SHA256
+    {0x1302, AES256_GCM, true},                                                          // TLS_AES_256_GCM_SHA384
+    {0x1303, CHACHA20, false},                                                           // TLS_CHACHA20_POLY1305_SHA256
+    {0xc02b, AES128_GCM, false},                                                         // ECDHE-ECDSA
+    {0xc02c, AES256_GCM, true},  {0xcca9, CHACHA20, false}, {0xc02f, AES128_GCM, false}, // ECDHE-RSA
+    {0xc030, AES256_GCM, true},  {0xcca8, CHACHA20, false}, {0x00a8, AES128_GCM, false}, // PSK
+    {0x00a9, AES256_GCM, true},  {0xccab, CHACHA20, false}, {0x00aa, AES128_GCM, false}, // DHE-PSK
+    {0x00ab, AES256_GCM, true},  {0xccad, CHACHA20, false}, {0xccac, CHACHA20, false},   // ECDHE-PSK
 };
 static const uint8_t key_len[AEADS] = {[AES128_GCM] = 16, [AES256_GCM] = 32, [CHACHA20] = 32};
 

@@ -10,9 +10,9 @@
 #include "base/slice.h"
 
 #define TLS_RECORD_HEADER   5
-#define TLS_RECORD_PLAIN    16384                // most plaintext of one record
-#define TLS_RECORD_OVERHEAD 24                   // most bytes sealing adds behind the header: explicit nonce 8 + tag 16
-#define TLS_SECRET_MAX      48                   // SHA-384
+#define TLS_RECORD_PLAIN    16384 // most plaintext of one record
+#define TLS_RECORD_OVERHEAD 24    // most bytes sealing adds behind the header: explicit nonce 8 + tag 16
+#define TLS_SECRET_MAX      48    // SHA-384
 #define TLS_RECORD_MAX      (TLS_RECORD_PLAIN + 256) // most ciphertext of one record (RFC 8446 section 5.2)
 
 enum tls_content { TLS_CCS = 20, TLS_ALERT = 21, TLS_HANDSHAKE = 22, TLS_DATA = 23 };
@@ -48,8 +48,9 @@ struct tls_keys {
     // TLS 1.2: master secret and both randoms.
     struct slice master, client_random, server_random;
 };
-struct tls_record *tls_record_new(const struct tls_algs *a, const struct tls_keys *keys); // NULL: no memory or no such suite
-void tls_record_free(struct tls_record *r);                                               // wipes; NULL is allowed
+struct tls_record *tls_record_new(const struct tls_algs *a,
+                                  const struct tls_keys *keys); // NULL: no memory or no such suite
+void tls_record_free(struct tls_record *r);                     // wipes; NULL is allowed
 
 // Opens one whole record, header included, and appends its plaintext to `out`, which must have room for the record's length.
 // False: *ret_alert says what to send; the connection is dead then.

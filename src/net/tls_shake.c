@@ -30,11 +30,7 @@ bool tls_shake_settle(struct tls_shake *k, bool *ret_resumed)
     if (reused || (k->candidate == TLS_CAND_PSK && is_psk_suite(k->ssl))) {
         return k->candidate != TLS_CAND_NONE;
     }
-    if (k->settled) {
-        return true;
-    }
     X509 *cert = SSL_get0_peer_certificate(k->ssl);
-    k->settled = true;
     if (cert == NULL) {
         k->client = (struct tls_client){.has_cert = false};
         return !is_psk_suite(k->ssl);
@@ -44,30 +40,35 @@ bool tls_shake_settle(struct tls_shake *k, bool *ret_resumed)
 
 // ---- sessions ----
 
-// The session that has just been given a name (TLS 1.3: a ticket; TLS 1.2: an id). 0: OpenSSL keeps no reference for us.
+// The session that has just been given a name (TLS 1.3: a ticket; TLS 1.2: an id). It is kept when the handshake has ended:
+// only then OpenSSL tells all of it. 0: OpenSSL keeps no reference for us.
 static int on_new_session(SSL *ssl, SSL_SESSION *session)
 {
     struct tls_shake *k = tls_shake_of(ssl);
-    struct tls_session s = {.version = (uint16_t)SSL_version(ssl), .made_us = clock_wall_us()};
+    struct tls_session *s = &k->session;
     const SSL_CIPHER *cipher = SSL_SESSION_get0_cipher(session);
     unsigned id_len = 0;
     const unsigned char *id = SSL_SESSION_get_id(session, &id_len);
-    struct buf id_out = buf_fixed(s.id, sizeof(s.id)), context_out = buf_fixed(s.context, sizeof(s.context));
-    bool resumed = false;
-    if (!tls_shake_settle(k, &resumed)) {
-        return 0; // the end of the handshake notices too
-    }
-    size_t len = SSL_SESSION_get_master_key(session, s.secret, sizeof(s.secret));
-    if (cipher != NULL && id_len == TLS_TICKET_LEN && len > 0 && buf_put(&id_out, id, id_len) &&
-        buf_put(&context_out, k->site->context, sizeof(k->site->context))) {
-        s.suite = SSL_CIPHER_get_protocol_id(cipher);
-        s.secret_len = (uint8_t)len;
-        s.extended_master = SSL_get_extms_support(ssl) == 1;
-        s.client = k->client;
-        (void)tls_cache_put(k->ctx->cache, &s); // without memory there is no resumption, nothing worse
-    }
-    crypto_wipe(&s.secret, sizeof(s.secret));
+    struct buf id_out = buf_fixed(s->id, sizeof(s->id));
+    size_t len = SSL_SESSION_get_master_key(session, s->secret, sizeof(s->secret));
+    k->has_session = cipher != NULL && id_len == TLS_TICKET_LEN && len > 0 && buf_put(&id_out, id, id_len);
+    s->secret_len = (uint8_t)len;
+    s->suite = cipher != NULL ? SSL_CIPHER_get_protocol_id(cipher) : 0;
     return 0;
+}
+
+void tls_shake_keep_session(struct tls_shake *k)
+{
+    struct tls_session *s = &k->session;
+    struct buf context = buf_fixed(s->context, sizeof(s->context));
+    if (!k->has_session || !buf_put(&context, k->site->context, sizeof(k->site->context))) {
+        return;
+    }
+    s->version = (uint16_t)SSL_version(k->ssl);
+    s->made_us = clock_wall_us();
+    s->extended_master = SSL_get_extms_support(k->ssl) == 1;
+    s->client = k->client;
+    (void)tls_cache_put(k->ctx->cache, s); // without memory there is no resumption, nothing worse
 }
 
 // Whether what was proven then still holds.
