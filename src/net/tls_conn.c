@@ -113,9 +113,8 @@ static bool shake_new(struct tls_conn *t, const struct tls_hello *hello)
     }
     BIO_set_data(bio, t);
     SSL_set_bio(k->ssl, bio, bio); // takes it
-    SSL_set_app_data(k->ssl, k);
     SSL_set_accept_state(k->ssl);
-    return true;
+    return SSL_set_app_data(k->ssl, k) == 1;
 }
 
 struct tls_conn *tls_conn_new(struct tls_ctx *ctx, const struct tls_hello *hello, struct buf *wire)
