@@ -7,6 +7,7 @@
 #include "domain/identity/identity.h"
 #include "front/http/http_front.h"
 #include "front/mqtt/mqtt_front.h"
+#include "server/tls_setup.h"
 
 static const struct conf_key server_keys[] = {
     {.name = "server.data",
@@ -55,12 +56,6 @@ static const struct conf_key server_keys[] = {
      .type = CONF_ADDR,
      .dflt = "off",
      .help = "Operator API without TLS: for loopback only, tokens travel in the clear."},
-    {.name = "tls.min_version",
-     .type = CONF_ENUM,
-     .dflt = "1.2",
-     .choices = "1.2 1.3",
-     .reload = true,
-     .help = "Oldest TLS version that is accepted."},
     {.name = "log.level",
      .flag = "log-level",
      .type = CONF_ENUM,
@@ -138,6 +133,7 @@ size_t server_modules(struct conf_module out[SERVER_MODULES_MAX])
 {
     const struct conf_module all[] = {
         {"Server", server_keys, sizeof(server_keys) / sizeof(server_keys[0])},
+        tls_conf_module,
         {"Storage", storage_keys, sizeof(storage_keys) / sizeof(storage_keys[0])},
         {"MQTT", mqtt_conf, MQTT_CONF_LEN},
         http_conf_module,

@@ -26,6 +26,7 @@
 #include "net/tls.h"
 #include "server/gauges.h"
 #include "server/statements.h"
+#include "server/tls_setup.h"
 #include "store/migrations.h"
 
 #define IO_THREADS_MAX 256
@@ -54,6 +55,7 @@ struct server {
     struct http_front *http;
     struct loop *loops[IO_THREADS_MAX];
     unsigned loops_len;
+    struct tls_setup *tls_setup;
     struct tls_ctx *tls[2]; // MQTT, HTTP: they differ in ALPN
     struct listener *listeners[LISTENERS];
     bool started;
@@ -133,6 +135,11 @@ static enum status open_identity(struct server *s, struct err *err)
     return identity_open(s->core, &ic, &s->identity, err);
 }
 
+static enum status open_tls(struct server *s, struct err *err)
+{
+    return tls_setup_open(s->core, s->identity, s->conf, &s->tls_setup, err);
+}
+
 // Lowest first: each finds the world as its predecessors left it.
 static enum status start_modules(struct server *s, struct err *err)
 {
@@ -190,13 +197,8 @@ static enum status start_threads(struct server *s, struct err *err)
 
 static enum status new_tls(struct server *s, const struct conf *conf, bool http, struct tls_ctx **ret, struct err *err)
 {
-    struct identity_files files = identity_files(s->identity);
-    struct tls_server_conf tc = {.cert_file = files.server_cert,
-                                 .key_file = files.server_key,
-                                 .client_ca_file = http ? NULL : files.ca,
-                                 .min_version = conf_int(conf, "tls.min_version") == 1 ? 0x0304 : 0x0303};
-    tc.alpn[0] = http ? "http/1.1" : "mqtt";
-    *ret = tls_server_new(&tc, err);
+    static const char *const alpn[2][3] = {{"mqtt", "x-amzn-mqtt-ca", NULL}, {"http/1.1", NULL}};
+    *ret = tls_setup_context(s->tls_setup, conf, alpn[http], err);
     return *ret != NULL ? ST_OK : ST_IO;
 }
 
@@ -220,6 +222,7 @@ static enum status open_listener(struct server *s, unsigned kind, struct err *er
     }
     lc.addr = addr;
     lc.tls = listener_kinds[kind].tls ? s->tls[listener_kinds[kind].http] : NULL;
+    lc.handshakes_max = (uint32_t)conf_int(s->conf, "tls.handshakes_max");
     lc.loops = s->loops;
     lc.loops_len = s->loops_len;
     enum status st = listener_open(&lc, &s->listeners[kind], err);
@@ -242,8 +245,9 @@ static enum status open_listeners(struct server *s, struct err *err)
 
 enum status server_new(const struct conf *conf, struct server **ret, struct err *err)
 {
-    static enum status (*const steps[])(struct server *, struct err *) = {
-        open_dir, open_core, open_identity, start_modules, open_loops, open_fronts, start_threads, open_listeners};
+    static enum status (*const steps[])(struct server *, struct err *) = {open_dir,    open_core,     open_identity,
+                                                                          open_tls,    start_modules, open_loops,
+                                                                          open_fronts, start_threads, open_listeners};
     struct server *s = calloc(1, sizeof(*s));
     if (s == NULL) {
         return err_set(err, ST_NOMEM, "no memory for the server");
@@ -306,6 +310,11 @@ enum status server_reload(struct server *s, const struct conf *conf, struct err 
     return ST_OK;
 }
 
+bool server_files_changed(struct server *s)
+{
+    return tls_setup_changed(s->tls_setup, s->conf);
+}
+
 static void wait_for_connections(struct server *s)
 {
     int64_t deadline = clock_mono_us() + conf_int(s->conf, "server.drain");
@@ -357,6 +366,7 @@ void server_free(struct server *s)
     }
     tls_unref(s->tls[0]);
     tls_unref(s->tls[1]);
+    tls_setup_free(s->tls_setup);
     identity_free(s->identity);
     core_free(s->core);
     if (s->lock_fd >= 0) {

@@ -1,6 +1,7 @@
 #include <stdlib.h>
 
 #include "base/log.h"
+#include "core/handshakes.h"
 #include "front/mqtt/counters.h"
 #include "front/mqtt/mqtt_conn.h"
 
@@ -187,12 +188,12 @@ static void on_close(struct conn *c, const struct close_reason *cause)
     atomic_fetch_sub_explicit(&f->connections, 1, memory_order_release);
 }
 
-static void on_tls_failure(void *front, struct loop *l, const struct tls_failure *f)
+static void on_tls_failure(void *front, struct loop *l, const struct tls_failure *failure)
 {
-    (void)front;
+    const struct mqtt_front *f = front;
     (void)l;
     counter_add(COUNT_TLS_FAILURES, 1);
-    log_info("mqtt", "TLS handshake failed", LOGS("peer", f->peer_addr), LOGS("error", f->reason));
+    handshakes_note(f->core, "mqtt", failure);
 }
 
 const struct conn_proto mqtt_conn_proto = {.name = "mqtt",
