@@ -56,7 +56,7 @@ static size_t in_limit(const struct conn *c)
     return c->authenticated ? c->conf->in_max : c->conf->in_max_before_auth;
 }
 
-static void stop_reading(struct conn *c)
+void conn_stop_reading(struct conn *c)
 {
     if (c->reading) {
         uv_read_stop((uv_stream_t *)&c->tcp);
@@ -73,7 +73,7 @@ void conn_abort(struct conn *c, enum close_cause cause, const char *text)
         set_why(c, cause, text);
     }
     conn_set_state(c, CONN_DEAD);
-    stop_reading(c);
+    conn_stop_reading(c);
     timer_stop(&c->timer);
     c->next_dead = c->loop->conns.dead;
     c->loop->conns.dead = c;
@@ -85,7 +85,7 @@ static void start_closing(struct conn *c, enum close_cause cause, const char *te
 {
     set_why(c, cause, text);
     conn_set_state(c, CONN_CLOSING);
-    stop_reading(c);
+    conn_stop_reading(c);
     timer_start(&c->timer, CONN_DRAIN_MS, 0);
     conn_flush_later(c);
 }
@@ -96,8 +96,6 @@ void conn_close(struct conn *c, const char *text)
         start_closing(c, CLOSE_LOCAL, text);
     }
 }
-
-static void start_reading(struct conn *c);
 
 static void tell_closed(struct conn *c)
 {
@@ -110,21 +108,6 @@ static void tell_closed(struct conn *c)
     }
 }
 
-static void pass_tls_failure(void *arg, const struct tls_failure *f)
-{
-    const struct conn *c = arg;
-    c->conf->proto->on_tls_failure(c->conf->front, c->loop, f);
-}
-
-// `text` NULL: what TLS itself says.
-static void tell_tls_failure(struct conn *c, const char *text)
-{
-    listener_tls_failed(c->listener);
-    if (c->conf->proto->on_tls_failure != NULL) {
-        tls_conn_report(c->tls->session, c->peer, text, pass_tls_failure, c);
-    }
-}
-
 static void on_timeout(struct timer *t)
 {
     struct conn *c = (struct conn *)((char *)t - offsetof(struct conn, timer));
@@ -132,7 +115,7 @@ static void on_timeout(struct timer *t)
     switch (c->state) {
     case CONN_HANDSHAKE:
         snprintf(text, sizeof(text), "no TLS handshake within %u ms", c->conf->open_timeout_ms);
-        tell_tls_failure(c, text);
+        conn_tls_failed(c, text);
         conn_abort(c, CLOSE_TIMEOUT, text);
         break;
     case CONN_OPEN:
@@ -158,11 +141,11 @@ static void on_timeout(struct timer *t)
 // The peer has ended its side. `text` is for the close reason.
 static void peer_ended(struct conn *c, const char *text)
 {
-    stop_reading(c);
+    conn_stop_reading(c);
     c->eof = true;
     if (c->state == CONN_HANDSHAKE) {
         if (c->in_total_bytes > 0) {
-            tell_tls_failure(c, "closed by the client during the handshake");
+            conn_tls_failed(c, "closed by the client during the handshake");
         }
         conn_abort(c, CLOSE_EOF, text);
     } else if (c->state == CONN_OPEN) {
@@ -255,7 +238,7 @@ static bool pump_handshake(struct conn *c)
         return true;
     }
     if (step != TLS_MORE) {
-        tell_tls_failure(c, NULL);
+        conn_tls_failed(c, NULL);
         start_closing(c, CLOSE_TLS, tls_conn_failure(c->tls->session));
     }
     return false;
@@ -298,7 +281,7 @@ static struct slice pump(struct conn *c, struct slice cipher)
 }
 
 // Pumps what was kept, as far as it goes.
-static void pump_kept(struct conn *c)
+void conn_pump_kept(struct conn *c)
 {
     struct buf *kept = &c->tls->kept;
     struct slice rest = pump(c, buf_view(kept));
@@ -306,63 +289,6 @@ static void pump_kept(struct conn *c)
     if (kept->len == 0) {
         buf_release(kept);
     }
-}
-
-// What the client says first; MORE: not all of it is there. Anything but a ClientHello is OpenSSL's to name.
-static enum tls_hello_result read_hello(struct slice cipher, struct tls_hello *ret)
-{
-    struct buf join = buf_heap(TLS_HELLO_BYTES_MAX);
-    enum tls_hello_result result = tls_hello_read(cipher, &join, ret);
-    buf_release(&join);
-    return result;
-}
-
-// What was kept is a whole ClientHello, or nothing that TLS can use.
-static void start_tls(struct conn *c, const struct tls_hello *hello, struct tls_ctx *ctx)
-{
-    c->tls->session = tls_conn_new(ctx, hello, &c->tls->wire);
-    if (c->tls->session == NULL) {
-        listener_conn_refused(c->listener);
-        conn_abort(c, CLOSE_OVERFLOW, "no memory for a TLS session");
-        return;
-    }
-    pump_kept(c);
-}
-
-// It had to wait, unread; now it is its turn.
-static void on_seat(void *arg)
-{
-    struct conn *c = arg;
-    struct tls_hello hello;
-    struct tls_ctx *ctx = listener_tls(c->listener);
-    loop_touch(c->loop);
-    (void)read_hello(buf_view(&c->tls->kept), &hello);
-    start_tls(c, &hello, ctx);
-    tls_unref(ctx);
-    if (c->state <= CONN_OPEN && !c->paused && !c->eof) {
-        start_reading(c);
-    }
-}
-
-static void on_seat_expired(void *arg)
-{
-    struct conn *c = arg;
-    tell_tls_failure(c, "the handshake was too slow while others waited");
-    conn_abort(c, CLOSE_TIMEOUT, "the handshake was too slow while others waited");
-}
-
-static void begin_tls(struct conn *c, const struct tls_hello *hello)
-{
-    struct tls_gate *gate = &c->loop->conns.gate;
-    struct tls_ctx *ctx = listener_tls(c->listener);
-    unsigned max = c->conf->handshakes_max > 0 ? c->conf->handshakes_max : CONN_HANDSHAKES;
-    c->tls->seat.arg = c;
-    if (tls_gate_enter(gate, &c->tls->seat, max, tls_resumes(ctx, hello), loop_now_ms(c->loop))) {
-        start_tls(c, hello, ctx);
-    } else {
-        stop_reading(c);
-    }
-    tls_unref(ctx);
 }
 
 static void read_tls(struct conn *c, struct slice cipher)
@@ -375,13 +301,7 @@ static void read_tls(struct conn *c, struct slice cipher)
         }
         return;
     }
-    struct tls_hello hello;
-    if (!buf_slice(&tls->kept, cipher)) {
-        listener_conn_refused(c->listener);
-        conn_abort(c, CLOSE_OVERFLOW, "no memory for a TLS session");
-    } else if (read_hello(buf_view(&tls->kept), &hello) != TLS_HELLO_MORE) {
-        begin_tls(c, &hello);
-    }
+    conn_tls_hello(c, cipher);
 }
 
 static void on_alloc(uv_handle_t *handle, size_t suggested, uv_buf_t *ret_buf)
@@ -432,13 +352,13 @@ static void on_read(uv_stream_t *stream, ssize_t n, const uv_buf_t *b)
         peer_ended(c, c->tls != NULL ? "without TLS close_notify" : "");
     } else {
         if (c->state == CONN_HANDSHAKE && c->in_total_bytes > 0) {
-            tell_tls_failure(c, "connection reset during the handshake");
+            conn_tls_failed(c, "connection reset during the handshake");
         }
         conn_abort(c, CLOSE_RESET, uv_strerror((int)n));
     }
 }
 
-static void start_reading(struct conn *c)
+void conn_start_reading(struct conn *c)
 {
     if (!c->reading) {
         int rc = uv_read_start((uv_stream_t *)&c->tcp, on_alloc, on_read);
@@ -454,7 +374,7 @@ void conn_pause(struct conn *c)
 {
     if (c->state == CONN_OPEN && !c->paused) {
         c->paused = true;
-        stop_reading(c);
+        conn_stop_reading(c);
     }
 }
 
@@ -477,40 +397,18 @@ static void resume_one(struct conn *c)
         offer(c, buf_view(&c->in), false);
     }
     if (c->tls != NULL && c->state == CONN_OPEN && !c->paused) {
-        pump_kept(c);
+        conn_pump_kept(c);
     }
     if (c->state == CONN_OPEN && !c->paused && !c->eof) {
-        start_reading(c);
+        conn_start_reading(c);
     }
-}
-
-// Lets waiting handshakes in; a timer comes back for seats that do not move.
-static void seat_waiting(struct loop *l)
-{
-    struct tls_gate *gate = &l->conns.gate;
-    int64_t now_ms = loop_now_ms(l);
-    l->conns.gate_more = tls_gate_turn(gate, now_ms);
-    int64_t due_ms = tls_gate_due_ms(gate, now_ms);
-    if (due_ms >= 0 && !l->conns.gate_due.armed) {
-        timer_start(&l->conns.gate_due, (uint32_t)due_ms + 1, 0);
-    }
-}
-
-static void on_gate_due(struct timer *t)
-{
-    loop_touch(t->loop); // the turn's end does it
-}
-
-void loop_handshakes(const struct loop *l, struct tls_gate_stats *out)
-{
-    tls_gate_stats(&l->conns.gate, out);
 }
 
 bool conns_resume(struct loop *l)
 {
     struct conn *c = l->conns.resume;
     bool any = c != NULL;
-    seat_waiting(l);
+    conns_tls_turn(l);
     l->conns.resume = NULL;
     while (c != NULL) {
         struct conn *next = c->next_resume;
@@ -673,7 +571,7 @@ static void output_done(struct conn *c)
     }
     conn_set_state(c, CONN_LINGER);
     timer_start(&c->timer, CONN_LINGER_MS, 0);
-    start_reading(c);
+    conn_start_reading(c);
 }
 
 static void drained(struct conn *c)
@@ -868,15 +766,14 @@ void conn_accept(struct loop *l, struct listener *ln, int fd, const struct socka
         conn_opened(c);
     }
     if (c->state < CONN_CLOSING && !c->paused) {
-        start_reading(c);
+        conn_start_reading(c);
     }
 }
 
 void conns_init(struct loop *l)
 {
     map_init(&l->conns.by_id);
-    tls_gate_init(&l->conns.gate, on_seat, on_seat_expired);
-    timer_init(&l->conns.gate_due, l, on_gate_due);
+    conns_tls_init(l);
     l->conns.sink = buf_fixed(NULL, 0);
 }
 

@@ -74,6 +74,17 @@ struct conn {
 // Takes the accepted socket, whatever happens; the listener has counted it already.
 void conn_accept(struct loop *l, struct listener *ln, int fd, const struct sockaddr_storage *peer);
 
+// conn.c, for conn_tls.c
+void conn_pump_kept(struct conn *c); // decrypts what was kept, as far as it goes
+void conn_start_reading(struct conn *c);
+void conn_stop_reading(struct conn *c);
+
+// conn_tls.c
+void conn_tls_hello(struct conn *c, struct slice cipher); // the first bytes, until the session starts
+void conn_tls_failed(struct conn *c, const char *text);   // counts and tells; text NULL: what TLS itself says
+void conns_tls_init(struct loop *l);
+void conns_tls_turn(struct loop *l); // lets waiting handshakes in
+
 // listener.c
 const struct listen_conf *listener_conf(const struct listener *ln);
 bool listener_is_tls(const struct listener *ln);

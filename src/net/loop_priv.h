@@ -31,17 +31,17 @@ struct loop_signal {
 
 // The connections of one loop; conn.c owns it.
 struct conns {
-    struct map by_id;    // id -> struct conn, from accept to the uv close callback
-    struct conn *flush;  // output to be written at the end of this turn
-    struct conn *resume; // kept input to be offered again at the end of this turn
-    struct conn *dead;   // to be told (on_close) and closed at the end of this turn
-    struct buf raw;      // every read of the loop lands here
-    struct buf plain;    // and every decrypted record here
-    bool ready;          // raw and plain have their memory
+    struct map by_id;     // id -> struct conn, from accept to the uv close callback
+    struct conn *flush;   // output to be written at the end of this turn
+    struct conn *resume;  // kept input to be offered again at the end of this turn
+    struct conn *dead;    // to be told (on_close) and closed at the end of this turn
+    struct buf raw;       // every read of the loop lands here
+    struct buf plain;     // and every decrypted record here
+    bool ready;           // raw and plain have their memory
     struct tls_gate gate; // handshakes that run, and those that wait
     struct timer gate_due;
-    bool gate_more;      // handshakes wait that can start in the next turn
-    struct buf sink;     // what a closing connection's output goes to: takes nothing
+    bool gate_more;  // handshakes wait that can start in the next turn
+    struct buf sink; // what a closing connection's output goes to: takes nothing
 };
 
 struct loop {

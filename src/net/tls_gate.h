@@ -41,6 +41,7 @@ struct tls_gate {
     _Atomic uint64_t waited, expired;
 };
 
+// start: a handshake's turn has come; expire: it must leave.
 void tls_gate_init(struct tls_gate *g, void (*start)(void *arg), void (*expire)(void *arg));
 // True: go ahead. False: wait for `start`. max: seats, at least 1; the last one given counts.
 bool tls_gate_enter(struct tls_gate *g, struct tls_seat *s, unsigned max, bool resumes, int64_t now_ms);
