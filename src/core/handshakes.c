@@ -182,25 +182,17 @@ static void keep(struct handshakes *h, struct entry *e, int64_t now_us)
     pthread_mutex_unlock(&h->lock);
 }
 
-void handshakes_add(struct handshakes *h, const char *where, const struct tls_failure *f)
+void handshakes_add(struct handshakes *h, const struct tls_failure *f)
 {
     atomic_fetch_add_explicit(&h->by_alert[f->alert_way][f->alert], 1, memory_order_relaxed);
     if (rate_take(h->said, rate_source(slice_str(f->peer_addr), (struct slice){NULL, 0}), clock_mono_us())) {
-        log_info(where, "TLS handshake failed", LOGS("peer", f->peer_addr), LOGS("error", f->reason),
+        log_info("tls", "TLS handshake failed", LOGS("peer", f->peer_addr), LOGS("error", f->reason),
                  LOGS("alert", f->alert_way != TLS_ALERT_NONE ? tls_alert_name(f->alert) : ""), LOGS("sni", f->sni),
                  LOGS("subject", f->subject));
     }
     struct entry *e = entry_new(f);
     if (e != NULL) { // without memory the metric has it
         keep(h, e, clock_wall_us());
-    }
-}
-
-void handshakes_note(const struct core *c, const char *where, const struct tls_failure *f)
-{
-    struct handshakes *h = core_slot(c, CORE_SLOT_HANDSHAKES);
-    if (h != NULL) {
-        handshakes_add(h, where, f);
     }
 }
 

@@ -8,7 +8,6 @@
 
 #include "base/json.h"
 #include "base/status.h"
-#include "core/core.h"
 #include "net/tls.h"
 
 #define HANDSHAKES_MAX   1000
@@ -17,11 +16,8 @@
 struct handshakes;
 struct handshakes *handshakes_new(void);    // registers its metrics; NULL: no memory
 void handshakes_free(struct handshakes *h); // NULL is allowed
-// Takes what it needs. `where`: the listener's protocol, for the log ("mqtt"). Any thread.
-void handshakes_add(struct handshakes *h, const char *where, const struct tls_failure *f);
-
-// The same for the record of CORE_SLOT_HANDSHAKES; without one nothing happens.
-void handshakes_note(const struct core *c, const char *where, const struct tls_failure *f);
+// Takes what it needs; counts and logs. Any thread.
+void handshakes_add(struct handshakes *h, const struct tls_failure *f);
 
 struct handshakes_filter {
     struct slice address; // a host, or host:port; p == NULL: all

@@ -1,18 +1,23 @@
 // The beginning of a TLS connection: its ClientHello, its turn to shake hands, and what is told when that fails.
 #include "net/conn_priv.h"
 
-static void pass_tls_failure(void *arg, const struct tls_failure *f)
+static void pass_failure(void *arg, const struct tls_failure *f)
 {
     const struct conn *c = arg;
-    c->conf->proto->on_tls_failure(c->conf->front, c->loop, f);
+    struct tls_ctx *ctx = listener_tls(c->listener);
+    if (ctx->failed != NULL) {
+        ctx->failed(ctx->failed_arg, f);
+    }
+    tls_unref(ctx);
+    if (c->conf->proto->on_tls_failure != NULL) {
+        c->conf->proto->on_tls_failure(c->conf->front, c->loop, f);
+    }
 }
 
 void conn_tls_failed(struct conn *c, const char *text)
 {
     listener_tls_failed(c->listener);
-    if (c->conf->proto->on_tls_failure != NULL) {
-        tls_conn_report(c->tls->session, c->peer, text, pass_tls_failure, c);
-    }
+    tls_conn_report(c->tls->session, c->peer, text, pass_failure, c);
 }
 
 // What the client says first; MORE: not all of it is there. Anything but a ClientHello is OpenSSL's to name.

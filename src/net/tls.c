@@ -309,6 +309,8 @@ static enum status fill_ctx(struct tls_ctx *ctx, const struct tls_server_conf *c
     }
     ctx->psk = conf->psk;
     ctx->psk_arg = conf->psk_arg;
+    ctx->failed = conf->failed;
+    ctx->failed_arg = conf->failed_arg;
     ctx->cache = conf->cache != NULL ? tls_cache_ref(conf->cache) : tls_cache_new(OWN_SESSIONS, OWN_LIFETIME_US);
     ctx->bio = tls_bio_method();
     ctx->algs = tls_algs_new();

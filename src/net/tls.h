@@ -9,6 +9,7 @@
 
 struct tls_ctx; // reference-counted; connections keep the context they were opened with
 
+struct tls_failure;
 #define TLS_PSK_MAX 64 // bytes of a pre-shared key
 
 // A name of this server with a certificate of its own, and if wanted its own client CAs: for a tenant.
@@ -36,6 +37,9 @@ struct tls_server_conf {
     // Key of a PSK identity into key[TLS_PSK_MAX]; 0: unknown. On I/O threads, during handshakes. NULL: no PSK
     size_t (*psk)(void *arg, struct slice identity, uint8_t *key);
     void *psk_arg;
+    // Handshakes that failed, in a listener with this context. On I/O threads. NULL: only conn_proto.on_tls_failure is told
+    void (*failed)(void *arg, const struct tls_failure *f);
+    void *failed_arg;
     const struct tls_site_conf *sites; // further names
     size_t sites_len;
 };

@@ -70,6 +70,8 @@ struct tls_ctx {
     struct buf alpn; // wire form, RFC 7301 section 3.1
     size_t (*psk)(void *arg, struct slice identity, uint8_t *key);
     void *psk_arg;
+    void (*failed)(void *arg, const struct tls_failure *f);
+    void *failed_arg;
     uint8_t (*revoked)[16]; // issuer_serial of all lists, sorted
     size_t revoked_len;
     SSL_SESSION *blank[2]; // without and with extended master secret: sessions are copied from these

@@ -195,6 +195,11 @@ static const char *file_or_null(const struct conf *conf, const char *key)
     return file[0] != '\0' ? file : NULL;
 }
 
+static void on_failed(void *arg, const struct tls_failure *f)
+{
+    handshakes_add(arg, f);
+}
+
 static enum status fill(const struct tls_setup *s, const struct conf *conf, const char *const *alpn,
                         struct tls_server_conf *ret, struct err *err)
 {
@@ -212,7 +217,9 @@ static enum status fill(const struct tls_setup *s, const struct conf *conf, cons
                                     .min_version = conf_int(conf, "tls.min_version") == 1 ? 0x0304 : 0x0303,
                                     .ciphers = conf_str(conf, "tls.ciphers"),
                                     .ciphersuites = conf_str(conf, "tls.ciphersuites"),
-                                    .cache = s->cache};
+                                    .cache = s->cache,
+                                    .failed = on_failed,
+                                    .failed_arg = s->failures};
     for (int i = 0; i < ALPN_MAX && alpn[i] != NULL; i++) {
         ret->alpn[i] = alpn[i];
     }

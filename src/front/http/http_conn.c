@@ -4,7 +4,6 @@
 #include <stdlib.h>
 
 #include "base/log.h"
-#include "core/handshakes.h"
 #include "front/http/http_priv.h"
 
 #define TO(s) (1U << (s))
@@ -383,18 +382,10 @@ static void on_close(struct conn *c, const struct close_reason *why)
     http_metric_conns(-1);
 }
 
-static void on_tls_failure(void *front, struct loop *l, const struct tls_failure *failure)
-{
-    const struct http_front *f = front;
-    (void)l;
-    handshakes_note(f->conf.core, "http", failure);
-}
-
 const struct conn_proto http_proto = {
     .name = "http",
     .on_open = on_open,
     .on_data = on_data,
     .on_drain = on_drain,
     .on_close = on_close,
-    .on_tls_failure = on_tls_failure,
 };

@@ -1,7 +1,6 @@
 #include <stdlib.h>
 
 #include "base/log.h"
-#include "core/handshakes.h"
 #include "front/mqtt/counters.h"
 #include "front/mqtt/mqtt_conn.h"
 
@@ -190,10 +189,10 @@ static void on_close(struct conn *c, const struct close_reason *cause)
 
 static void on_tls_failure(void *front, struct loop *l, const struct tls_failure *failure)
 {
-    const struct mqtt_front *f = front;
+    (void)front;
     (void)l;
+    (void)failure; // recorded where the listener's TLS was made
     counter_add(COUNT_TLS_FAILURES, 1);
-    handshakes_note(f->core, "mqtt", failure);
 }
 
 const struct conn_proto mqtt_conn_proto = {.name = "mqtt",
