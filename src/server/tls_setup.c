@@ -6,6 +6,8 @@
 #include "base/log.h"
 #include "core/handshakes.h"
 #include "core/metrics.h"
+#include "core/principal.h"
+#include "domain/identity/device_psk.h"
 #include "net/crypto.h"
 
 #define SITES_MAX 64
@@ -65,6 +67,12 @@ static const struct conf_key tls_keys[] = {
      .help = "Names with a certificate of their own, each 'NAME [NAME ...] cert=FILE key=FILE [ca=FILE] [tenant=ID]': "
              "clients that ask for the name get this certificate, must chain to these CAs and can only be devices of "
              "this tenant."},
+    {.name = "tls.psk",
+     .type = CONF_BOOL,
+     .dflt = "false",
+     .reload = true,
+     .help =
+         "Devices may come in with a pre-shared key (`muster device psk create`) in place of a certificate or token."},
     {.name = "tls.ticket_lifetime",
      .type = CONF_DURATION,
      .dflt = "2h",
@@ -155,6 +163,7 @@ static enum status parse_site(const char *text, struct site *s, struct err *err)
     }
     s->names[names.len] = '\0';
     s->conf.names = s->names;
+    ok = ok && (s->conf.tenant == NULL || id_valid(slice_str(s->conf.tenant)));
     if (!ok || names.len == 0 || s->conf.cert_file == NULL || s->conf.key_file == NULL) {
         return err_at(err, ST_INVALID, "tls.sni",
                       "'%.100s': 'NAME [NAME ...] cert=FILE key=FILE [ca=FILE] [tenant=ID]' is allowed", text);
@@ -219,7 +228,9 @@ static enum status fill(const struct tls_setup *s, const struct conf *conf, cons
                                     .ciphersuites = conf_str(conf, "tls.ciphersuites"),
                                     .cache = s->cache,
                                     .failed = on_failed,
-                                    .failed_arg = s->failures};
+                                    .failed_arg = s->failures,
+                                    .psk = conf_bool(conf, "tls.psk") ? device_psk_find : NULL,
+                                    .psk_arg = s->id};
     for (int i = 0; i < ALPN_MAX && alpn[i] != NULL; i++) {
         ret->alpn[i] = alpn[i];
     }
@@ -313,6 +324,17 @@ bool tls_setup_changed(struct tls_setup *s, const struct conf *conf)
 
 // ---- life ----
 
+// A revoked certificate's tickets are worth nothing, nor are those of a revoked key.
+static void on_ended(void *arg, const uint8_t *cert_sha256, struct slice psk_identity)
+{
+    const struct tls_setup *s = arg;
+    if (cert_sha256 != NULL) {
+        (void)tls_cache_forget_cert(s->cache, cert_sha256);
+    } else {
+        (void)tls_cache_forget_psk(s->cache, psk_identity);
+    }
+}
+
 static void write_metrics(void *arg, struct buf *out)
 {
     const struct tls_setup *s = arg;
@@ -350,6 +372,7 @@ enum status tls_setup_open(struct core *core, struct identity *id, const struct 
         return err_set(err, ST_NOMEM, "no memory for TLS");
     }
     core_set_slot(core, CORE_SLOT_HANDSHAKES, s->failures);
+    identity_watch_ended(id, on_ended, s);
     *ret = s;
     return ST_OK;
 }
@@ -360,6 +383,7 @@ void tls_setup_free(struct tls_setup *s)
         return;
     }
     metric_collector_remove(write_metrics, s);
+    identity_watch_ended(s->id, NULL, NULL);
     if (core_slot(s->core, CORE_SLOT_HANDSHAKES) == s->failures) {
         core_set_slot(s->core, CORE_SLOT_HANDSHAKES, NULL);
     }
