@@ -256,9 +256,6 @@ static enum status open_site(struct tls_ctx *ctx, struct tls_site *site, const s
     if (st == ST_OK) {
         st = load_client_cas(site->ssl, cas, err);
     }
-    if (st == ST_OK && conf->crl_file != NULL && cas[0] != NULL) {
-        st = tls_load_crls(ctx, site->ssl, conf->crl_file, err);
-    }
     if (st == ST_OK && !bind_context(site, cas, conf->crl_file)) {
         st = err_set(err, ST_NOMEM, "no memory for a TLS context");
     }
@@ -277,7 +274,7 @@ static enum status open_sites(struct tls_ctx *ctx, const struct tls_server_conf 
     for (size_t i = 0; st == ST_OK && i < conf->sites_len; i++) {
         st = open_site(ctx, &ctx->sites[i + 1], &conf->sites[i], conf, err);
     }
-    return st;
+    return st == ST_OK && conf->crl_file != NULL ? tls_load_crls(ctx, conf->crl_file, err) : st;
 }
 
 // ---- doors ----

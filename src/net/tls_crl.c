@@ -49,22 +49,42 @@ static bool collect(struct tls_ctx *ctx, X509_CRL *crl)
     return true;
 }
 
-static enum status add_crl(struct tls_ctx *ctx, SSL_CTX *ssl, X509_CRL *crl, const char *file, struct err *err)
+// Every site whose clients may chain to its CA takes the list.
+static enum status add_crl(struct tls_ctx *ctx, X509_CRL *crl, const char *file, struct err *err)
 {
     char issuer[128];
-    if (!is_of_known_ca(ssl, crl)) {
+    bool known = false, ok = true;
+    for (size_t i = 0; i < ctx->sites_len; i++) {
+        SSL_CTX *ssl = ctx->sites[i].ssl;
+        if (is_of_known_ca(ssl, crl)) {
+            known = true;
+            ok = ok && X509_STORE_add_crl(SSL_CTX_get_cert_store(ssl), crl) == 1;
+        }
+    }
+    if (!known) {
         X509_NAME_oneline(X509_CRL_get_issuer(crl), issuer, sizeof(issuer));
         ERR_clear_error();
         return err_set(err, ST_INVALID, "the revocation list of %s in %s is not signed by a client CA", issuer, file);
     }
-    if (X509_STORE_add_crl(SSL_CTX_get_cert_store(ssl), crl) != 1 || !collect(ctx, crl)) {
+    if (!ok || !collect(ctx, crl)) {
         ERR_clear_error();
         return err_set(err, ST_NOMEM, "no memory for the revocation lists in %s", file);
     }
     return ST_OK;
 }
 
-enum status tls_load_crls(struct tls_ctx *ctx, SSL_CTX *ssl, const char *file, struct err *err)
+static void use_crls(struct tls_ctx *ctx)
+{
+    for (size_t i = 0; i < ctx->sites_len; i++) {
+        X509_STORE_set_flags(SSL_CTX_get_cert_store(ctx->sites[i].ssl),
+                             X509_V_FLAG_CRL_CHECK | X509_V_FLAG_CRL_CHECK_ALL);
+    }
+    if (ctx->revoked_len > 0) {
+        qsort(ctx->revoked, ctx->revoked_len, sizeof(ctx->revoked[0]), compare);
+    }
+}
+
+enum status tls_load_crls(struct tls_ctx *ctx, const char *file, struct err *err)
 {
     char why[128];
     ERR_clear_error();
@@ -76,7 +96,7 @@ enum status tls_load_crls(struct tls_ctx *ctx, SSL_CTX *ssl, const char *file, s
         if (crl == NULL) {
             break;
         }
-        st = add_crl(ctx, ssl, crl, file, err);
+        st = add_crl(ctx, crl, file, err);
         X509_CRL_free(crl);
     }
     unsigned long last = ERR_peek_last_error();
@@ -88,10 +108,7 @@ enum status tls_load_crls(struct tls_ctx *ctx, SSL_CTX *ssl, const char *file, s
     ERR_clear_error();
     BIO_free(in);
     if (st == ST_OK) {
-        X509_STORE_set_flags(SSL_CTX_get_cert_store(ssl), X509_V_FLAG_CRL_CHECK | X509_V_FLAG_CRL_CHECK_ALL);
-        if (ctx->revoked_len > 0) {
-            qsort(ctx->revoked, ctx->revoked_len, sizeof(ctx->revoked[0]), compare);
-        }
+        use_crls(ctx);
     }
     return st;
 }

@@ -87,7 +87,8 @@ void tls_shake_install(SSL_CTX *ssl, const struct tls_ctx *ctx);
 // tls_conn.c
 BIO_METHOD *tls_bio_method(void); // NULL: no memory
 // tls_crl.c
-enum status tls_load_crls(struct tls_ctx *ctx, SSL_CTX *ssl, const char *file, struct err *err);
+// After the CAs of all sites. A list of a CA none of them has is an error.
+enum status tls_load_crls(struct tls_ctx *ctx, const char *file, struct err *err);
 // tls_ocsp.c
 enum status tls_load_ocsp(struct tls_site *site, const char *file, struct err *err);
 // tls_cert.c

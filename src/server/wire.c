@@ -14,6 +14,7 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "core/core.h"
+#include "core/metrics.h"
 #include "domain/command/command.h"
 #include "domain/identity/identity.h"
 #include "domain/presence/presence.h"
@@ -155,6 +156,28 @@ static enum status start_modules(struct server *s, struct err *err)
     return ST_OK;
 }
 
+// Handshakes on all I/O threads.
+static void write_handshakes(void *arg, struct buf *out)
+{
+    const struct server *s = arg;
+    struct tls_gate_stats st = {0};
+    for (unsigned i = 0; i < s->loops_len; i++) {
+        loop_handshakes(s->loops[i], &st);
+    }
+    buf_printf(out,
+               "# HELP muster_tls_handshakes TLS handshakes now\n# TYPE muster_tls_handshakes gauge\n"
+               "muster_tls_handshakes{state=\"running\"} %u\nmuster_tls_handshakes{state=\"waiting\"} %u\n",
+               st.running, st.waiting);
+    buf_printf(out,
+               "# HELP muster_tls_handshakes_waited_total TLS handshakes that had to wait for their turn\n"
+               "# TYPE muster_tls_handshakes_waited_total counter\nmuster_tls_handshakes_waited_total %llu\n",
+               (unsigned long long)st.waited);
+    buf_printf(out,
+               "# HELP muster_tls_handshakes_expired_total TLS handshakes ended for being slow while others waited\n"
+               "# TYPE muster_tls_handshakes_expired_total counter\nmuster_tls_handshakes_expired_total %llu\n",
+               (unsigned long long)st.expired);
+}
+
 static enum status open_loops(struct server *s, struct err *err)
 {
     int64_t want = conf_int(s->conf, "server.io_threads");
@@ -169,7 +192,7 @@ static enum status open_loops(struct server *s, struct err *err)
         }
         s->loops_len++;
     }
-    return ST_OK;
+    return metric_collector(write_handshakes, s) ? ST_OK : err_set(err, ST_LIMIT, "too many collectors of metrics");
 }
 
 static enum status open_fronts(struct server *s, struct err *err)
@@ -359,6 +382,7 @@ void server_free(struct server *s)
     for (unsigned i = 0; i < LISTENERS; i++) {
         listener_free(s->listeners[i]);
     }
+    metric_collector_remove(write_handshakes, s);
     http_front_free(s->http);
     mqtt_front_free(s->mqtt);
     for (unsigned i = 0; i < s->loops_len; i++) {
