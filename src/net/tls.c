@@ -18,7 +18,7 @@
 #define FILE_BYTES_MAX  (1u << 20)
 // Sessions of a context that was given no cache.
 #define OWN_SESSIONS    1024
-#define OWN_LIFETIME_US (2 * 3600 * 1000000LL)
+#define OWN_LIFETIME_US (INT64_C(7200) * 1000000)
 
 // Forward secrecy and authenticated encryption only. ECDHE on the curves every stack has; no SHA-1 signatures. PSK suites are
 // added when there are keys: of these only the first has forward secrecy, small devices have none but the others.
