@@ -149,19 +149,28 @@ static bool set_rules(SSL_CTX *ssl, int min_version, int64_t lifetime_us)
     // SSL_OP_NO_TICKET: tickets are names of entries in tls_cache.h, for TLS 1.2 session ids.
     SSL_CTX_set_options(ssl, SSL_OP_NO_RENEGOTIATION | SSL_OP_NO_COMPRESSION | SSL_OP_CIPHER_SERVER_PREFERENCE |
                                  SSL_OP_PRIORITIZE_CHACHA | SSL_OP_NO_TICKET);
+    SSL_CTX_set_mode(ssl, SSL_MODE_RELEASE_BUFFERS);
     SSL_CTX_set_session_cache_mode(ssl, SSL_SESS_CACHE_SERVER | SSL_SESS_CACHE_NO_INTERNAL);
     SSL_CTX_set_timeout(ssl, (long)(lifetime_us / 1000000));
     return SSL_CTX_set_min_proto_version(ssl, min_version) == 1 && SSL_CTX_set1_groups_list(ssl, GROUPS) == 1 &&
            SSL_CTX_set1_sigalgs_list(ssl, SIGALGS) == 1 && SSL_CTX_set_num_tickets(ssl, 1) == 1;
 }
 
-// A suite the operator names must be one our record layer has: authenticated encryption, with forward secrecy unless PSK.
+// A suite the operator names must have authenticated encryption, and forward secrecy unless it is a PSK suite.
+static bool is_allowed(const SSL_CIPHER *c)
+{
+    int kx = SSL_CIPHER_get_kx_nid(c), cipher = SSL_CIPHER_get_cipher_nid(c);
+    bool aead = cipher == NID_aes_128_gcm || cipher == NID_aes_256_gcm || cipher == NID_chacha20_poly1305;
+    bool signs = SSL_CIPHER_get_auth_nid(c) != NID_auth_null;
+    return aead && signs && (kx == NID_kx_any || kx == NID_kx_ecdhe || kx == NID_kx_psk || kx == NID_kx_ecdhe_psk);
+}
+
 static enum status check_suites(SSL_CTX *ssl, struct err *err)
 {
     const STACK_OF(SSL_CIPHER) *all = SSL_CTX_get_ciphers(ssl);
     for (int i = 0; i < sk_SSL_CIPHER_num(all); i++) {
         const SSL_CIPHER *c = sk_SSL_CIPHER_value(all, i);
-        if (!tls_algs_has(SSL_CIPHER_get_protocol_id(c))) {
+        if (!is_allowed(c)) {
             return err_set(err, ST_INVALID,
                            "cipher suite %s cannot be used: ECDHE or PSK with AES-GCM or ChaCha20-Poly1305 is allowed",
                            SSL_CIPHER_get_name(c));
@@ -259,8 +268,18 @@ static enum status open_site(struct tls_ctx *ctx, struct tls_site *site, const s
     if (st == ST_OK && !bind_context(site, cas, conf->crl_file)) {
         st = err_set(err, ST_NOMEM, "no memory for a TLS context");
     }
-    tls_shake_install(site->ssl, ctx);
     return st;
+}
+
+static void open_rest(struct tls_ctx *ctx)
+{
+    SSL_CTX *server = ctx->sites[0].ssl;
+    for (int i = 0; i < 2; i++) {
+        int version = i == 0 ? TLS1_2_VERSION : TLS1_3_VERSION;
+        if (version >= SSL_CTX_get_min_proto_version(server)) {
+            tls_rest_open(&ctx->rest[i], server, version, ctx->blank[0]);
+        }
+    }
 }
 
 static enum status open_sites(struct tls_ctx *ctx, const struct tls_server_conf *conf, struct err *err)
@@ -274,7 +293,16 @@ static enum status open_sites(struct tls_ctx *ctx, const struct tls_server_conf 
     for (size_t i = 0; st == ST_OK && i < conf->sites_len; i++) {
         st = open_site(ctx, &ctx->sites[i + 1], &conf->sites[i], conf, err);
     }
-    return st == ST_OK && conf->crl_file != NULL ? tls_load_crls(ctx, conf->crl_file, err) : st;
+    if (st == ST_OK && conf->crl_file != NULL) {
+        st = tls_load_crls(ctx, conf->crl_file, err);
+    }
+    if (st == ST_OK) {
+        open_rest(ctx);
+    }
+    for (size_t i = 0; st == ST_OK && i < ctx->sites_len; i++) {
+        tls_shake_install(ctx->sites[i].ssl, ctx);
+    }
+    return st;
 }
 
 // ---- doors ----
@@ -310,8 +338,7 @@ static enum status fill_ctx(struct tls_ctx *ctx, const struct tls_server_conf *c
     ctx->failed_arg = conf->failed_arg;
     ctx->cache = conf->cache != NULL ? tls_cache_ref(conf->cache) : tls_cache_new(OWN_SESSIONS, OWN_LIFETIME_US);
     ctx->bio = tls_bio_method();
-    ctx->algs = tls_algs_new();
-    if (ctx->cache == NULL || ctx->bio == NULL || ctx->algs == NULL || !make_blanks(ctx)) {
+    if (ctx->cache == NULL || ctx->bio == NULL || !make_blanks(ctx)) {
         ERR_clear_error();
         return err_set(err, ST_NOMEM, "no memory for a TLS context");
     }
@@ -358,7 +385,9 @@ void tls_unref(struct tls_ctx *ctx)
     SSL_SESSION_free(ctx->blank[0]);
     SSL_SESSION_free(ctx->blank[1]);
     BIO_meth_free(ctx->bio);
-    tls_algs_free(ctx->algs);
+    for (int i = 0; i < 2; i++) {
+        tls_rest_release(&ctx->rest[i]);
+    }
     tls_cache_unref(ctx->cache);
     free(ctx->revoked);
     free(ctx);

@@ -4,15 +4,13 @@
 //   ciphertext: tls_conn_feed -> [TLS] -> `wire`, sent by conn.c        plaintext: tls_conn_read / tls_conn_write
 //
 //   SHAKING --finished--> OPEN --close_notify of the peer--> ENDED
-//   (OpenSSL) \            | (tls_record.h)                    |
-//              \_ failed __|_ bad record, alert, misuse _______|--> FAILED
+//        \_ failed __________|_ bad record, alert, misuse ____|--> FAILED
 #ifndef NET_TLS_PRIV_H
 #define NET_TLS_PRIV_H
 
 #include "base/buf.h"
 #include "net/tls.h"
 #include "net/tls_hello.h"
-#include "net/tls_record.h"
 
 struct tls_conn;
 
@@ -52,6 +50,12 @@ typedef struct bio_method_st BIO_METHOD;
 typedef struct x509_st X509;
 typedef struct x509_store_ctx_st X509_STORE_CTX;
 
+// What open connections of a version share in place of what their handshakes left.
+struct tls_rest {
+    SSL_CTX *ctx; // of the version's own method, see tls_shake_end
+    const struct ssl_method_st *method;
+    SSL_SESSION *session;
+};
 struct tls_shake; // what only a handshake needs
 struct tls_site {
     SSL_CTX *ssl;
@@ -64,7 +68,6 @@ struct tls_site {
 struct tls_ctx {
     _Atomic uint32_t refs;
     BIO_METHOD *bio;
-    struct tls_algs *algs;
     struct tls_cache *cache;
     uint8_t alpn_mem[512];
     struct buf alpn; // wire form, RFC 7301 section 3.1
@@ -74,7 +77,8 @@ struct tls_ctx {
     void *failed_arg;
     uint8_t (*revoked)[16]; // issuer_serial of all lists, sorted
     size_t revoked_len;
-    SSL_SESSION *blank[2]; // without and with extended master secret: sessions are copied from these
+    SSL_SESSION *blank[2];   // without and with extended master secret: sessions are copied from these
+    struct tls_rest rest[2]; // TLS 1.2, 1.3
     size_t sites_len;
     struct tls_site sites[]; // the first is the default
 };
@@ -86,6 +90,9 @@ const struct tls_site *tls_ctx_site(const struct tls_ctx *ctx, const char *sni);
 void tls_shake_install(SSL_CTX *ssl, const struct tls_ctx *ctx);
 // tls_conn.c
 BIO_METHOD *tls_bio_method(void); // NULL: no memory
+// tls_rest.c. The connections of `server`; blank: a session with nothing in it. Without success *rest stays empty.
+void tls_rest_open(struct tls_rest *rest, SSL_CTX *server, int version, SSL_SESSION *blank);
+void tls_rest_release(struct tls_rest *rest);
 // tls_crl.c
 // After the CAs of all sites. A list of a CA none of them has is an error.
 enum status tls_load_crls(struct tls_ctx *ctx, const char *file, struct err *err);

@@ -71,6 +71,20 @@ void tls_shake_keep_session(struct tls_shake *k)
     (void)tls_cache_put(k->ctx->cache, s); // without memory there is no resumption, nothing worse
 }
 
+void tls_shake_end(struct tls_shake *k)
+{
+    SSL_set_msg_callback(k->ssl, NULL);
+    SSL_set_app_data(k->ssl, NULL);
+    // An open connection needs none of what its session holds, which is up to 5 KB with the client's certificate and chain.
+    // All of a version share a blank one.
+    int v13 = SSL_version(k->ssl) == TLS1_3_VERSION;
+    const struct tls_rest *rest = &k->ctx->rest[v13];
+    if (rest->ctx != NULL && SSL_get_ssl_method(k->ssl) == rest->method &&
+        SSL_set_SSL_CTX(k->ssl, rest->ctx) == rest->ctx) {
+        (void)SSL_set_session(k->ssl, rest->session);
+    }
+}
+
 // Whether what was proven then still holds.
 static bool still_good(const struct tls_shake *k, const struct tls_session *s)
 {
@@ -140,43 +154,14 @@ static unsigned on_psk(SSL *ssl, const char *identity, unsigned char *key, unsig
     return known ? (unsigned)len : 0;
 }
 
-// ---- secrets ----
+// ---- alerts ----
 
-// A line of the key log: label, client random, secret, in hexadecimal. There is no other way to the secrets; the line goes
-// nowhere else, and OpenSSL wipes it.
-static void on_secret(const SSL *ssl, const char *line)
-{
-    struct tls_shake *k = tls_shake_of(ssl);
-    static const struct slice labels[] = {{(const uint8_t *)"CLIENT_TRAFFIC_SECRET_0 ", 24},
-                                          {(const uint8_t *)"SERVER_TRAFFIC_SECRET_0 ", 24}};
-    struct slice text = slice_str(line);
-    for (int i = 0; k != NULL && i < 2; i++) {
-        if (!slice_starts(text, labels[i])) {
-            continue;
-        }
-        struct reader r = reader_make(slice_from(text, labels[i].len));
-        (void)rd_bytes(&r, 65); // random and a space
-        struct buf out = buf_fixed(i == 0 ? k->read_secret : k->write_secret, TLS_SECRET_MAX);
-        bool ok = !r.failed && hex_decode(rd_rest(&r), &out);
-        *(i == 0 ? &k->read_secret_len : &k->write_secret_len) = ok ? out.len : 0;
-        if (i == 1) {
-            k->writes = 0;
-        }
-    }
-}
-
-// Counts what is sent under the last secret, and notes alerts.
 static void on_message(int sent, int version, int type, const void *data, size_t len, SSL *ssl, void *arg)
 {
     (void)version;
     (void)arg;
     struct tls_shake *k = tls_shake_of(ssl);
-    if (k == NULL) {
-        return;
-    }
-    if (type == SSL3_RT_HEADER) {
-        k->writes += sent ? 1 : 0;
-    } else if (type == SSL3_RT_ALERT && len == 2) {
+    if (k != NULL && type == SSL3_RT_ALERT && len == 2) {
         struct reader r = reader_make(slice_make(data, len));
         (void)rd_u8(&r); // level
         k->alert = rd_u8(&r);
@@ -199,6 +184,15 @@ static int on_verify(int ok, X509_STORE_CTX *sc)
     if (!ok) {
         tls_cert_note(X509_STORE_CTX_get0_cert(sc), why, &k->cert);
     }
+    return ok;
+}
+
+// OpenSSL would keep the verified chain with the connection for as long as that lives.
+static int verify_and_forget(X509_STORE_CTX *sc, void *arg)
+{
+    (void)arg;
+    int ok = X509_verify_cert(sc);
+    X509_STORE_CTX_set0_verified_chain(sc, NULL);
     return ok;
 }
 
@@ -232,7 +226,6 @@ void tls_shake_install(SSL_CTX *ssl, const struct tls_ctx *ctx)
 {
     SSL_CTX_sess_set_new_cb(ssl, on_new_session);
     SSL_CTX_sess_set_get_cb(ssl, on_get_session);
-    SSL_CTX_set_keylog_callback(ssl, on_secret);
     SSL_CTX_set_msg_callback(ssl, on_message);
     SSL_CTX_set_tlsext_status_cb(ssl, on_status);
     if (ctx->alpn.len > 0) {
@@ -243,5 +236,6 @@ void tls_shake_install(SSL_CTX *ssl, const struct tls_ctx *ctx)
     }
     if (SSL_CTX_get_verify_mode(ssl) != SSL_VERIFY_NONE) {
         SSL_CTX_set_verify(ssl, SSL_VERIFY_PEER, on_verify);
+        SSL_CTX_set_cert_verify_callback(ssl, verify_and_forget, NULL);
     }
 }

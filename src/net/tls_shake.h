@@ -27,10 +27,6 @@ struct tls_shake {
     struct tls_client client;
     bool has_session; // there is one to be resumed later, waiting for the end of the handshake
     struct tls_session session;
-    // TLS 1.3 application traffic secrets, and the records sent since the second is in use.
-    uint8_t read_secret[TLS_SECRET_MAX], write_secret[TLS_SECRET_MAX];
-    size_t read_secret_len, write_secret_len;
-    uint64_t writes;
     enum tls_alert_way alert_way;
     uint8_t alert;
     struct tls_cert_note cert;
@@ -44,6 +40,8 @@ struct tls_shake *tls_shake_of(const SSL *ssl);
 bool tls_shake_settle(struct tls_shake *k, bool *ret_resumed);
 // After that: what the client may resume goes to the cache.
 void tls_shake_keep_session(struct tls_shake *k);
+// Last: OpenSSL's object gives up what only a handshake needs, and knows of the shake no more.
+void tls_shake_end(struct tls_shake *k);
 void tls_cert_note(X509 *cert, int verify, struct tls_cert_note *ret);
 // Calls fn with the record of a failed handshake; k NULL: nothing but address and reason is known.
 void tls_report(struct tls_shake *k, const char *peer_addr, const char *reason,
