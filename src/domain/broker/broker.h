@@ -56,6 +56,7 @@ struct delivery {
     enum delivery_state state;
     const uint32_t *sub_ids; // subscription identifiers (3.3.4-3)
     unsigned sub_ids_len;
+    uint64_t share; // it came by this shared subscription: see broker_give_back; 0: by an ordinary one
 };
 struct broker_ack {
     uint64_t conn;
@@ -85,6 +86,7 @@ extern const struct conf_key broker_conf[BROKER_CONF_LEN]; // session_expiry_max
 // Before the loops run. `loops` are all loops with MQTT connections. ST_NOMEM.
 enum status broker_new(struct core *core, struct loop *const *loops, unsigned loops_len, const struct conf *conf,
                        struct broker **ret, struct err *err);
+void broker_release(struct broker *b); // after core_stop: lets go of all sessions, so that loops may be freed
 // core_boot, after identity, policy and presence: loads durable sessions, subscriptions and counts; connections of a former
 // process have ended, so their wills are due after their delay. arg: struct broker.
 enum status broker_start(struct tx *tx, void *arg, struct err *err);
@@ -168,6 +170,9 @@ enum broker_settle {
 };
 void broker_settle(struct broker_loop *bl, struct broker_session *s, struct link *link, enum broker_settle what,
                    uint64_t seq_or_packet_id);
+// A connection has ended while a QoS 1 message of a shared subscription that is not durable (delivery.seq 0, share not 0) was
+// not acknowledged: another member gets it (4.8.2). Takes the reference.
+void broker_give_back(struct broker_loop *bl, struct message *msg, uint64_t share);
 // A message with a durable effect of another module (telemetry, twin, ...) came with QoS 2: keeps its packet id in the same
 // transaction. Core thread. No effect for sessions that are not durable.
 enum status broker_inbound_put(struct tx *tx, struct broker_session *s, uint16_t packet_id, struct err *err);
