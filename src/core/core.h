@@ -73,6 +73,7 @@ enum core_slot {
     CORE_SLOT_COMMAND,
     CORE_SLOT_TWIN,
     CORE_SLOT_BROKER,
+    CORE_SLOT_POLICY,
     CORE_SLOT__COUNT
 };
 void *core_slot(const struct core *c, enum core_slot s);
