@@ -109,11 +109,13 @@ struct broker_open {
         expiry_s; // session expiry wanted; UINT32_MAX: never (cut to mqtt.session_expiry_max); 0: with the connection
     struct broker_will will;
     struct permit *permit; // borrowed
+    uint16_t receive_max;  // messages with QoS > 0 that the client takes at once: the queue is pushed little further ahead
 };
 // Opens or resumes the session of this client id for link->who. It belongs to its principal: ST_FORBIDDEN when another one
 // owns it, or when the client id is the id of another device of the tenant (S15; counted, audited once an hour per pair). A
 // live connection of the same session is taken over: closed with DOWN_CLOSE_TAKEOVER, its will published as the protocol
-// says. After the commit the durable queue begins to arrive by on_deliver, first what was sent before, with its old ids.
+// says. After the commit the durable queue begins to arrive by on_deliver, first what was sent before, with its old ids (it
+// may come before the operation's own done: the front keeps it until CONNACK has left).
 // *ret_session: a reference. *ret_present: an old session was resumed. *ret_inbound: packet ids of QoS 2 messages received and not
 // yet released, malloc'ed (may be NULL with *ret_inbound_len 0).
 enum status broker_open(struct tx *tx, struct link *link, const struct broker_open *in,
@@ -127,6 +129,10 @@ enum status broker_close(struct tx *tx, struct broker_session *s, struct link *l
 void broker_session_unref(struct broker_session *s);            // any thread; NULL is allowed
 uint64_t broker_session_serial(const struct broker_session *s); // any thread: message.from
 bool broker_session_durable(const struct broker_session *s);    // true as long as this connection lasts
+// What a front keeps with the session for itself (its subscriptions to the server's own topics): one number without a meaning
+// here, 0 for a new session, durable for durable ones. Core thread; set inside an operation, undone with it.
+uint32_t broker_session_marks(const struct broker_session *s);
+enum status broker_session_mark(struct tx *tx, struct broker_session *s, uint32_t marks, struct err *err);
 
 // --- subscriptions: core thread, inside an operation whose end sends SUBACK -------------------------------------------
 
