@@ -109,7 +109,8 @@ struct broker_open {
         expiry_s; // session expiry wanted; UINT32_MAX: never (cut to mqtt.session_expiry_max); 0: with the connection
     struct broker_will will;
     struct permit *permit; // borrowed
-    uint16_t receive_max;  // messages with QoS > 0 that the client takes at once: the queue is pushed little further ahead
+    uint16_t
+        receive_max; // messages with QoS > 0 that the client takes at once: the queue is pushed little further ahead
 };
 // Opens or resumes the session of this client id for link->who. It belongs to its principal: ST_FORBIDDEN when another one
 // owns it, or when the client id is the id of another device of the tenant (S15; counted, audited once an hour per pair). A
@@ -178,9 +179,9 @@ enum broker_settle {
 };
 void broker_settle(struct broker_loop *bl, struct broker_session *s, struct link *link, enum broker_settle what,
                    uint64_t seq_or_packet_id);
-// A connection has ended while a QoS 1 message of a shared subscription that is not durable (delivery.seq 0, share not 0) was
-// not acknowledged: another member gets it (4.8.2). Takes the reference.
-void broker_give_back(struct broker_loop *bl, struct message *msg, uint64_t share);
+// The connection of `s` has ended while a QoS 1 message of a shared subscription that is not durable (delivery.seq 0, share
+// not 0) was not acknowledged, or before it was sent: another member gets it (4.8.2). Takes the reference.
+void broker_give_back(struct broker_loop *bl, struct broker_session *s, struct message *msg, uint64_t share);
 // A message with a durable effect of another module (telemetry, twin, ...) came with QoS 2: keeps its packet id in the same
 // transaction. Core thread. No effect for sessions that are not durable.
 enum status broker_inbound_put(struct tx *tx, struct broker_session *s, uint16_t packet_id, struct err *err);

@@ -115,6 +115,16 @@ bool fan_put(struct broker_loop *from, unsigned to, struct message *m, struct ma
     return true;
 }
 
+bool fan_put_all(struct broker_loop *from, struct message *m, struct match *match)
+{
+    for (unsigned i = 0; i < from->broker->loops_len; i++) {
+        if (match->starts[i] < match->starts[i + 1] && !fan_put(from, i, m, match, FAN_ALL)) {
+            return false;
+        }
+    }
+    return true;
+}
+
 void fan_flush(struct broker_loop *bl)
 {
     for (unsigned i = 0; i < bl->broker->loops_len; i++) {

@@ -307,15 +307,24 @@ void index_remove(struct index *ix, struct sub *s)
     free(s);
 }
 
-size_t sub_filter(const struct sub *s, char *dst, size_t size)
+struct group *index_group(const struct index *ix, uint32_t tenant, struct slice name, struct slice filter)
+{
+    const struct tenant_index *t = map_get_u64(&ix->tenants, tenant);
+    const struct tree_node *n = t != NULL ? tree_find(&t->tree, filter) : NULL;
+    return n != NULL && n->value != NULL ? group_find(n->value, name) : NULL;
+}
+
+size_t group_filter(const struct group *g, char *dst, size_t size)
 {
     struct buf b = buf_fixed(dst, size);
-    size_t prefix = 0;
-    if (s->group != NULL) {
-        prefix = sizeof("$share/") - 1 + s->group->name_len + 1;
-        buf_str(&b, "$share/");
-        buf_slice(&b, slice_make(s->group->name, s->group->name_len));
-        buf_str(&b, "/");
-    }
-    return prefix + tree_path(s->node, prefix <= size ? dst + prefix : dst, prefix <= size ? size - prefix : 0);
+    size_t prefix = sizeof("$share/") - 1 + g->name_len + 1;
+    buf_str(&b, "$share/");
+    buf_slice(&b, slice_make(g->name, g->name_len));
+    buf_str(&b, "/");
+    return prefix + tree_path(g->leaf->node, prefix <= size ? dst + prefix : dst, prefix <= size ? size - prefix : 0);
+}
+
+size_t sub_filter(const struct sub *s, char *dst, size_t size)
+{
+    return s->group != NULL ? group_filter(s->group, dst, size) : tree_path(s->node, dst, size);
 }

@@ -23,10 +23,10 @@ struct leaf;
 struct sub {
     struct broker_session *session; // borrowed: a session outlives its subscriptions
     struct tree_node *node;
-    struct group *group;   // shared subscription; NULL: an ordinary one
-    struct sub *next;      // the session's
-    uint32_t at;           // place in the list of the leaf or the group
-    uint32_t id;           // subscription identifier, 0: none
+    struct group *group; // shared subscription; NULL: an ordinary one
+    struct sub *next;    // the session's
+    uint32_t at;         // place in the list of the leaf or the group
+    uint32_t id;         // subscription identifier, 0: none
     uint8_t qos;
     bool no_local, retain_as_published;
     bool active;
@@ -92,6 +92,10 @@ static inline uint64_t index_generation(const struct index *ix)
 }
 // The filter as it was subscribed to, $share/NAME/ included; returns its length, which may exceed size.
 size_t sub_filter(const struct sub *s, char *dst, size_t size);
+
+size_t group_filter(const struct group *g, char *dst, size_t size);
+// The group of this name; NULL: none. Core thread.
+struct group *index_group(const struct index *ix, uint32_t tenant, struct slice name, struct slice filter);
 
 // "$share/NAME/FILTER": cuts it; false: an ordinary filter, *ret_filter is the whole.
 bool share_split(struct slice text, struct slice *ret_name, struct slice *ret_filter);

@@ -33,9 +33,9 @@ struct match {
     uint32_t tenant;
     uint64_t id; // never used twice in one cache
     uint64_t hash, generation;
-    bool wanted;  // somebody gets it, connected or not
-    bool durable; // somebody durable wants it with QoS > 0
-    uint32_t *starts;             // of each loop in targets, and the end; behind the loops: offline sessions (core only)
+    bool wanted;      // somebody gets it, connected or not
+    bool durable;     // somebody durable wants it with QoS > 0
+    uint32_t *starts; // of each loop in targets, and the end; behind the loops: offline sessions (core only)
     struct match_target *targets; // then the members of groups
     uint32_t targets_len;         // without those
     struct match_group *groups;
@@ -65,7 +65,7 @@ struct match_cache {
     size_t targets;  // held by the matches
     size_t sweep_at; // next slot to look at for what has grown old
     uint64_t next_id;
-    uint64_t hits, misses;
+    _Atomic uint64_t hits, misses; // this thread counts, others read
     struct tree_walk *walk;
     struct sub **subs; // scratch
     size_t subs_len, subs_cap;

@@ -12,11 +12,11 @@
 #define TREE_LEVELS_MAX 1024 // as mqtt.topic_levels_max allows at most
 
 struct tree_node {
-    struct tree_node *parent;            // NULL: the root
-    struct tree_node *first;             // child
-    struct tree_node *next, *prev;       // brothers
-    void *value;                         // the owner's; NULL: none
-    bool has_plus, has_hash;             // children "+" and "#"
+    struct tree_node *parent;      // NULL: the root
+    struct tree_node *first;       // child
+    struct tree_node *next, *prev; // brothers
+    void *value;                   // the owner's; NULL: none
+    bool has_plus, has_hash;       // children "+" and "#"
     uint16_t len;
     uint8_t level[];
 };
