@@ -129,6 +129,8 @@ static enum status open_identity(struct server *s, struct err *err)
         .cert_validity_us = conf_int(s->conf, "identity.cert_validity"),
         .auth_failures_per_min = (uint32_t)conf_int(s->conf, "identity.auth_failures"),
         .claim_failures_per_min = (uint32_t)conf_int(s->conf, "identity.claim_failures"),
+        .password_iterations = (uint32_t)conf_int(s->conf, "identity.password_iterations"),
+        .password_checks = (uint32_t)conf_int(s->conf, "identity.password_checks"),
     };
     ic.names_len = conf_list(s->conf, "server.names", &ic.names);
     return identity_open(s->core, &ic, &s->identity, err);
