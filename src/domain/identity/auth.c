@@ -208,7 +208,8 @@ static enum status as_application(struct tx *tx, const struct credential *cred, 
 static bool is_anonymous(const struct tx *tx, const struct credential *cred)
 {
     return cred->anonymous && identity_of(tx->core)->anonymous && cred->cert_sha256 == NULL &&
-           cred->username.p == NULL && cred->password.p == NULL && cred->login == NULL;
+           cred->username.p == NULL && cred->password.p == NULL &&
+           (cred->login == NULL || cred->login->state == LOGIN_NONE);
 }
 
 static struct principal anonymous_principal(const struct credential *cred)
