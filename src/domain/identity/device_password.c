@@ -101,6 +101,13 @@ enum status device_password_any(struct tx *tx, bool *ret, struct err *err)
     return st;
 }
 
+enum status device_password_has(struct tx *tx, uint64_t device, bool *ret, struct err *err)
+{
+    STMT(s, tx->db, &sql_device_password[SQL_DEVICE_PASSWORD_HAS]);
+    stmt_bind_i64(s, 1, (int64_t)device);
+    return stmt_step(s, ret, err);
+}
+
 enum status device_password_proved(struct tx *tx, const struct device_login *login, struct device_ref *ret,
                                    struct err *err)
 {
@@ -172,6 +179,13 @@ static enum status write_name(struct tx *tx, const struct device_ref *d, struct 
 
 static enum status record(struct tx *tx, const char *action, const struct device_ref *d, struct err *err)
 {
+    STMT(s, tx->db, &sql_device_password[SQL_DEVICE_PASSWORD_EVENT]);
+    stmt_bind_i64(s, 1, (int64_t)d->row);
+    stmt_bind_i64(s, 2, tx->now_us);
+    enum status st = stmt_run(s, err);
+    if (st != ST_OK) {
+        return st;
+    }
     return audit_write_for(tx, d->tenant, action, "device", slice_str(d->id), none, none, err);
 }
 

@@ -79,6 +79,7 @@ enum status claim_use(struct tx *tx, uint64_t row, struct err *err); // ST_FORBI
 struct device_login;
 enum status device_password_ask(struct tx *tx, struct slice name, struct device_login *ret, struct err *err);
 enum status device_password_any(struct tx *tx, bool *ret, struct err *err);
+enum status device_password_has(struct tx *tx, uint64_t device, bool *ret, struct err *err);
 enum status device_password_proved(struct tx *tx, const struct device_login *login, struct device_ref *ret,
                                    struct err *err);
 

@@ -22,3 +22,10 @@ VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)
 
 -- name: device_password_tenant
 SELECT id FROM tenant WHERE row = ?1
+
+-- name: device_password_has
+SELECT 1 FROM device_password WHERE device = ?1
+
+-- name: device_password_event
+-- A password was set or revoked: as for access tokens, which leave no row either.
+UPDATE device SET token_event_us = max(token_event_us, ?2) WHERE row = ?1
