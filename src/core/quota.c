@@ -203,6 +203,11 @@ void quotas_free(struct quotas *q)
     free(q);
 }
 
+void quotas_set(struct core *c, struct quotas *q)
+{
+    core_set_slot(c, CORE_SLOT_QUOTA, q);
+}
+
 struct quota_loop *quota_loop(struct quotas *q, unsigned index)
 {
     return &q->loops[index];
