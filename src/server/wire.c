@@ -17,6 +17,7 @@
 #include "domain/broker/broker.h"
 #include "domain/command/command.h"
 #include "domain/identity/identity.h"
+#include "domain/policy/policy.h"
 #include "domain/presence/presence.h"
 #include "domain/registry/registry.h"
 #include "domain/telemetry/ingest.h"
@@ -131,6 +132,8 @@ static enum status open_identity(struct server *s, struct err *err)
         .cert_validity_us = conf_int(s->conf, "identity.cert_validity"),
         .auth_failures_per_min = (uint32_t)conf_int(s->conf, "identity.auth_failures"),
         .claim_failures_per_min = (uint32_t)conf_int(s->conf, "identity.claim_failures"),
+        .password_iterations = (uint32_t)conf_int(s->conf, "identity.password_iterations"),
+        .password_checks = (uint32_t)conf_int(s->conf, "identity.password_checks"),
     };
     ic.names_len = conf_list(s->conf, "server.names", &ic.names);
     return identity_open(s->core, &ic, &s->identity, err);
@@ -139,8 +142,8 @@ static enum status open_identity(struct server *s, struct err *err)
 // Lowest first: each finds the world as its predecessors left it.
 static enum status start_modules(struct server *s, struct err *err)
 {
-    static enum status (*const starts[])(struct tx *, void *, struct err *) = {registry_start, presence_start,
-                                                                               telemetry_start, command_start};
+    static enum status (*const starts[])(struct tx *, void *, struct err *) = {
+        registry_start, policy_start, presence_start, telemetry_start, command_start};
     for (size_t i = 0; i < sizeof(starts) / sizeof(starts[0]); i++) {
         enum status st = core_boot(s->core, starts[i], NULL, err);
         if (st != ST_OK) {
@@ -350,6 +353,7 @@ void server_stop(struct server *s)
     if (s->core != NULL) {
         telemetry_stop(s->core);
         presence_stop(s->core);
+        policy_stop(s->core);
         registry_release(s->core);
     }
     s->started = false;
