@@ -13,6 +13,7 @@
 #include "base/buf.h"
 #include "base/status.h"
 #include "core/conf.h"
+#include "core/core.h"
 
 //    enum suffix    name in the API; key is quota.tenant_NAME       kind
 #define QUOTA_MAP(X)                                                                                                   \
@@ -45,7 +46,13 @@ struct quota_conf {
 };
 void quota_conf_read(const struct conf *conf, struct quota_conf *ret); // "mqtt.publishes_*" and "quota.*"
 enum status quotas_new(const struct quota_conf *conf, unsigned loops, struct quotas **ret, struct err *err);
-void quotas_free(struct quotas *q);                              // when no loop runs any more; NULL is allowed
+void quotas_free(struct quotas *q); // when no loop runs any more; NULL is allowed
+// Where everybody finds them: set once before core_start. NULL: none were set.
+void quotas_set(struct core *c, struct quotas *q);
+static inline struct quotas *quotas_of(const struct core *c)
+{
+    return core_slot(c, CORE_SLOT_QUOTA);
+}
 struct quota_loop *quota_loop(struct quotas *q, unsigned index); // index below `loops`
 
 // --- rates: the loop's own thread ------------------------------------------------------------------------------------

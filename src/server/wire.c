@@ -14,8 +14,10 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "core/core.h"
+#include "domain/broker/broker.h"
 #include "domain/command/command.h"
 #include "domain/identity/identity.h"
+#include "domain/policy/policy.h"
 #include "domain/presence/presence.h"
 #include "domain/registry/registry.h"
 #include "domain/telemetry/ingest.h"
@@ -43,13 +45,15 @@ static const struct {
 
 // Built in this order, taken down in the reverse one:
 //
-//   lock -> core (stores) -> identity (CA, keys, first token) -> modules' start -> fronts -> threads -> listeners
+//   lock -> core (stores) -> identity (CA, keys, first token) -> modules' start -> loops -> broker -> fronts -> threads
+//        -> listeners
 struct server {
     const struct conf *conf;
     int lock_fd;
     char dir[PATH_MAX];
     struct core *core;
     struct identity *identity;
+    struct broker *broker;
     struct mqtt_front *mqtt;
     struct http_front *http;
     struct loop *loops[IO_THREADS_MAX];
@@ -128,6 +132,8 @@ static enum status open_identity(struct server *s, struct err *err)
         .cert_validity_us = conf_int(s->conf, "identity.cert_validity"),
         .auth_failures_per_min = (uint32_t)conf_int(s->conf, "identity.auth_failures"),
         .claim_failures_per_min = (uint32_t)conf_int(s->conf, "identity.claim_failures"),
+        .password_iterations = (uint32_t)conf_int(s->conf, "identity.password_iterations"),
+        .password_checks = (uint32_t)conf_int(s->conf, "identity.password_checks"),
     };
     ic.names_len = conf_list(s->conf, "server.names", &ic.names);
     return identity_open(s->core, &ic, &s->identity, err);
@@ -136,8 +142,8 @@ static enum status open_identity(struct server *s, struct err *err)
 // Lowest first: each finds the world as its predecessors left it.
 static enum status start_modules(struct server *s, struct err *err)
 {
-    static enum status (*const starts[])(struct tx *, void *, struct err *) = {registry_start, presence_start,
-                                                                               telemetry_start, command_start};
+    static enum status (*const starts[])(struct tx *, void *, struct err *) = {
+        registry_start, policy_start, presence_start, telemetry_start, command_start};
     for (size_t i = 0; i < sizeof(starts) / sizeof(starts[0]); i++) {
         enum status st = core_boot(s->core, starts[i], NULL, err);
         if (st != ST_OK) {
@@ -165,9 +171,15 @@ static enum status open_loops(struct server *s, struct err *err)
     return ST_OK;
 }
 
+static enum status open_broker(struct server *s, struct err *err)
+{
+    enum status st = broker_new(s->core, s->loops, s->loops_len, s->conf, &s->broker, err);
+    return st == ST_OK ? core_boot(s->core, broker_start, s->broker, err) : st;
+}
+
 static enum status open_fronts(struct server *s, struct err *err)
 {
-    enum status st = mqtt_front_new(s->core, s->loops, s->loops_len, s->conf, &s->mqtt, err);
+    enum status st = mqtt_front_new(s->core, s->broker, s->loops, s->loops_len, s->conf, &s->mqtt, err);
     if (st != ST_OK) {
         return st;
     }
@@ -242,8 +254,9 @@ static enum status open_listeners(struct server *s, struct err *err)
 
 enum status server_new(const struct conf *conf, struct server **ret, struct err *err)
 {
-    static enum status (*const steps[])(struct server *, struct err *) = {
-        open_dir, open_core, open_identity, start_modules, open_loops, open_fronts, start_threads, open_listeners};
+    static enum status (*const steps[])(struct server *, struct err *) = {open_dir,      open_core,     open_identity,
+                                                                          start_modules, open_loops,    open_broker,
+                                                                          open_fronts,   start_threads, open_listeners};
     struct server *s = calloc(1, sizeof(*s));
     if (s == NULL) {
         return err_set(err, ST_NOMEM, "no memory for the server");
@@ -334,9 +347,13 @@ void server_stop(struct server *s)
     for (unsigned i = 0; i < s->loops_len; i++) {
         loop_join(s->loops[i]);
     }
+    if (s->broker != NULL) {
+        broker_release(s->broker);
+    }
     if (s->core != NULL) {
         telemetry_stop(s->core);
         presence_stop(s->core);
+        policy_stop(s->core);
         registry_release(s->core);
     }
     s->started = false;
@@ -352,6 +369,7 @@ void server_free(struct server *s)
     }
     http_front_free(s->http);
     mqtt_front_free(s->mqtt);
+    broker_free(s->broker);
     for (unsigned i = 0; i < s->loops_len; i++) {
         loop_free(s->loops[i]);
     }

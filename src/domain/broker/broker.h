@@ -127,6 +127,7 @@ enum status broker_open(struct tx *tx, struct link *link, const struct broker_op
 #define BROKER_EXPIRY_KEEP (UINT32_MAX - 1)
 enum status broker_close(struct tx *tx, struct broker_session *s, struct link *link, bool will, uint32_t expiry_s,
                          struct err *err);
+struct broker_session *broker_session_ref(struct broker_session *s);
 void broker_session_unref(struct broker_session *s);            // any thread; NULL is allowed
 uint64_t broker_session_serial(const struct broker_session *s); // any thread: message.from
 bool broker_session_durable(const struct broker_session *s);    // true as long as this connection lasts

@@ -38,7 +38,6 @@ struct broker_session {
     uint16_t client_id_len;
     uint8_t client_id[];
 };
-struct broker_session *broker_session_ref(struct broker_session *s);
 static inline struct slice session_client_id(const struct broker_session *s)
 {
     return slice_make(s->client_id, s->client_id_len);

@@ -71,6 +71,9 @@ struct identity_conf {
     int64_t cert_validity_us;        // of device certificates
     uint32_t auth_failures_per_min;  // wrong device or operator credentials per address
     uint32_t claim_failures_per_min; // wrong claim tokens per address
+    uint32_t password_iterations;    // of passwords that are set; 0: the default
+    uint32_t password_checks;        // a second; 0: no limit
+    bool anonymous;                  // clients without credential may come in (credential.anonymous)
 };
 
 // First start: CA, server certificate, store key, admin token in `dir`; later starts load them. Server certificate is made

@@ -1,4 +1,4 @@
--- Policies, what they are attached to, quotas of tenants, bans. Times are microseconds since the epoch.
+-- Policies, what they are attached to, passwords of devices, limits of tenants, bans. Times are microseconds since the epoch.
 CREATE TABLE policy (
     row INTEGER PRIMARY KEY,
     tenant INTEGER NOT NULL REFERENCES tenant (row) ON DELETE CASCADE,
@@ -41,3 +41,37 @@ BEGIN
     INSERT OR IGNORE INTO policy_attachment (kind, target, policy, tenant, created_us)
     SELECT 1, NEW.device, policy, tenant, NEW.created_us FROM policy_attachment WHERE kind = 3 AND target = NEW.claim;
 END;
+
+-- SCRAM verifiers (RFC 5802): no password can be read from them. The keys are masked under the store key, so that a stolen
+-- database has nothing to guess against.
+CREATE TABLE device_password (
+    row INTEGER PRIMARY KEY,
+    device INTEGER NOT NULL UNIQUE REFERENCES device (row) ON DELETE CASCADE,
+    salt BLOB NOT NULL,
+    iterations INTEGER NOT NULL,
+    stored_key BLOB NOT NULL,
+    server_key BLOB NOT NULL,
+    created_us INTEGER NOT NULL
+) STRICT;
+
+-- What a tenant may do that differs from the configuration.
+CREATE TABLE tenant_limit (
+    tenant INTEGER NOT NULL REFERENCES tenant (row) ON DELETE CASCADE,
+    name TEXT NOT NULL,              -- of QUOTA_MAP
+    value INTEGER NOT NULL,          -- 0: no limit
+    PRIMARY KEY (tenant, name)
+) STRICT, WITHOUT ROWID;
+
+-- Who may not come in. Addresses and networks concern all tenants (tenant NULL); client ids and devices one.
+CREATE TABLE ban (
+    row INTEGER PRIMARY KEY,
+    tenant INTEGER REFERENCES tenant (row) ON DELETE CASCADE,
+    kind INTEGER NOT NULL,           -- enum ban_kind
+    value TEXT NOT NULL,             -- client id, device id, address or network
+    reason TEXT,
+    created_by TEXT NOT NULL,
+    created_us INTEGER NOT NULL,
+    expires_us INTEGER               -- NULL: until it is lifted
+) STRICT;
+CREATE UNIQUE INDEX ban_by_value ON ban (coalesce(tenant, 0), kind, value);
+CREATE INDEX ban_by_expiry ON ban (expires_us) WHERE expires_us IS NOT NULL;

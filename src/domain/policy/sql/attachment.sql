@@ -26,11 +26,11 @@ SELECT p.id, a.kind, '', a.created_us, a.target
 FROM policy_attachment a JOIN policy p ON p.row = a.policy
 WHERE a.kind = ?1 AND a.target = ?2 ORDER BY p.id
 
--- name: attachment_group
-SELECT row, id FROM device_group WHERE tenant = ?1 AND id = ?2
-
 -- name: attachment_claim
 SELECT row FROM claim WHERE tenant = ?1 AND row = ?2
 
 -- name: attachment_token
 SELECT row FROM operator_token WHERE tenant = ?1 AND name = ?2
+
+-- name: attachment_tenant
+SELECT id FROM tenant WHERE row = ?1
