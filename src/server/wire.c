@@ -134,6 +134,7 @@ static enum status open_identity(struct server *s, struct err *err)
         .claim_failures_per_min = (uint32_t)conf_int(s->conf, "identity.claim_failures"),
         .password_iterations = (uint32_t)conf_int(s->conf, "identity.password_iterations"),
         .password_checks = (uint32_t)conf_int(s->conf, "identity.password_checks"),
+        .anonymous = conf_str(s->conf, "mqtt.anonymous")[0] != '\0',
     };
     ic.names_len = conf_list(s->conf, "server.names", &ic.names);
     return identity_open(s->core, &ic, &s->identity, err);
@@ -142,10 +143,20 @@ static enum status open_identity(struct server *s, struct err *err)
 // Lowest first: each finds the world as its predecessors left it.
 static enum status start_modules(struct server *s, struct err *err)
 {
-    static enum status (*const starts[])(struct tx *, void *, struct err *) = {
-        registry_start, policy_start, presence_start, telemetry_start, command_start};
+    const char *anonymous = conf_str(s->conf, "mqtt.anonymous");
+    const struct {
+        enum status (*start)(struct tx *tx, void *arg, struct err *err);
+        void *arg;
+    } starts[] = {
+        {registry_start, NULL}, {policy_start, anonymous[0] != '\0' ? (void *)(uintptr_t)anonymous : NULL},
+        {presence_start, NULL}, {telemetry_start, NULL},
+        {command_start, NULL},
+    };
+    if (anonymous[0] != '\0') {
+        log_warn("server", "clients without a credential are let in on plain listeners", LOGS("policy", anonymous));
+    }
     for (size_t i = 0; i < sizeof(starts) / sizeof(starts[0]); i++) {
-        enum status st = core_boot(s->core, starts[i], NULL, err);
+        enum status st = core_boot(s->core, starts[i].start, starts[i].arg, err);
         if (st != ST_OK) {
             return st;
         }
