@@ -150,6 +150,10 @@ static enum status start_modules(struct server *s, struct err *err)
     struct ban_conf bans;
     struct policy_conf policies = {.anonymous = conf_str(s->conf, "mqtt.anonymous")};
     ban_conf_read(s->conf, &bans);
+    if (policies.anonymous[0] != '\0') {
+        log_warn("server", "clients without a credential are let in on plain listeners",
+                 LOGS("policy", policies.anonymous));
+    }
     const struct {
         enum status (*start)(struct tx *tx, void *arg, struct err *err);
         void *arg;
