@@ -39,19 +39,23 @@ const char *close_cause_text(enum close_cause c)
     static const char *const text[] = {
         [CLOSE_LOCAL] = "closed_by_server", [CLOSE_EOF] = "peer_closed", [CLOSE_RESET] = "connection_reset",
         [CLOSE_TIMEOUT] = "timeout",        [CLOSE_TLS] = "tls_failure", [CLOSE_OVERFLOW] = "overflow",
-        [CLOSE_SHUTDOWN] = "server_stopped"};
+        [CLOSE_FRAMING] = "framing",        [CLOSE_CROWDED] = "crowded", [CLOSE_SHUTDOWN] = "server_stopped"};
     return (size_t)c < sizeof(text) / sizeof(text[0]) ? text[c] : "unknown";
 }
 
+// Without memory the words are missing, the cause is not. `text` may be the words that are there already.
 static void set_why(struct conn *c, enum close_cause cause, const char *text)
 {
-    c->why.cause = cause;
-    snprintf(c->why.text, sizeof(c->why.text), "%s", text != NULL ? text : "");
+    c->cause = cause;
+    if (text != c->why) {
+        free(c->why);
+        c->why = text != NULL && text[0] != '\0' ? strdup(text) : NULL;
+    }
 }
 
 static size_t in_limit(const struct conn *c)
 {
-    return c->authenticated ? c->conf->in_max : c->conf->in_max_before_auth;
+    return c->authenticated ? c->service->in_max : c->service->in_max_before_auth;
 }
 
 static void stop_reading(struct conn *c)
@@ -100,8 +104,8 @@ static void tell_closed(struct conn *c)
     if (c->opened && !c->told) {
         c->told = true;
         loop_touch(c->loop);
-        if (c->conf->proto->on_close != NULL) {
-            c->conf->proto->on_close(c, &c->why);
+        if (c->service->proto->on_close != NULL) {
+            c->service->proto->on_close(c, &(struct close_reason){c->cause, c->why != NULL ? c->why : ""});
         }
     }
 }
@@ -109,8 +113,8 @@ static void tell_closed(struct conn *c)
 static void tell_tls_failure(struct conn *c, const char *text)
 {
     listener_tls_failed(c->listener);
-    if (c->conf->proto->on_tls_failure != NULL) {
-        c->conf->proto->on_tls_failure(c->conf->front, c->loop, c->peer, text);
+    if (c->service->proto->on_tls_failure != NULL) {
+        c->service->proto->on_tls_failure(c->service->front, c->loop, c->peer, text);
     }
 }
 
@@ -120,7 +124,7 @@ static void on_timeout(struct timer *t)
     char text[96] = "";
     switch (c->state) {
     case CONN_HANDSHAKE:
-        snprintf(text, sizeof(text), "no TLS handshake within %u ms", c->conf->open_timeout_ms);
+        snprintf(text, sizeof(text), "no TLS handshake within %u ms", c->service->open_timeout_ms);
         tell_tls_failure(c, text);
         conn_abort(c, CLOSE_TIMEOUT, text);
         break;
@@ -128,7 +132,7 @@ static void on_timeout(struct timer *t)
         if (c->eof) {
             start_closing(c, CLOSE_EOF, "the answer took too long");
         } else {
-            snprintf(text, sizeof(text), "not authenticated within %u ms", c->conf->open_timeout_ms);
+            snprintf(text, sizeof(text), "not authenticated within %u ms", c->service->open_timeout_ms);
             conn_abort(c, CLOSE_TIMEOUT, text);
         }
         break;
@@ -137,7 +141,7 @@ static void on_timeout(struct timer *t)
         conn_abort(c, CLOSE_TIMEOUT, text);
         break;
     default:
-        conn_abort(c, c->why.cause, ""); // LINGER: it has been told already
+        conn_abort(c, c->cause, ""); // LINGER: it has been told already
         break;
     }
 }
@@ -155,14 +159,14 @@ static void peer_ended(struct conn *c, const char *text)
         }
         conn_abort(c, CLOSE_EOF, text);
     } else if (c->state == CONN_OPEN) {
-        const struct conn_proto *proto = c->conf->proto;
+        const struct conn_proto *proto = c->service->proto;
         if (proto->on_eof != NULL && proto->on_eof(c) && c->state == CONN_OPEN) {
             timer_start(&c->timer, CONN_ANSWER_MS, 0);
         } else if (c->state == CONN_OPEN) {
             start_closing(c, CLOSE_EOF, text);
         }
     } else {
-        conn_abort(c, c->why.cause, "");
+        conn_abort(c, c->cause, "");
     }
 }
 
@@ -201,7 +205,7 @@ static void keep_rest(struct conn *c, struct slice in, size_t used, bool joined)
 
 static void offer(struct conn *c, struct slice in, bool joined)
 {
-    size_t used = c->conf->proto->on_data(c, in);
+    size_t used = c->service->proto->on_data(c, in);
     assert(used <= in.len);
     keep_rest(c, in, used, joined);
 }
@@ -225,11 +229,25 @@ static bool join_kept(const struct conn *c, struct buf *io)
     return c->in.len <= JOIN_BYTES && buf_slice(io, buf_view(&c->in));
 }
 
+// The handshake may have chosen another protocol than the listener's first.
+static void choose_service(struct conn *c)
+{
+    struct slice name = c->tls != NULL ? tls_conn_peer(c->tls->session)->alpn : (struct slice){NULL, 0};
+    const struct conn_service *chosen = listener_service(c->listener, name);
+    if (chosen != c->service) {
+        c->service = chosen;
+        c->in.max = chosen->in_max;
+        c->out.max = chosen->out_max;
+        timer_start(&c->timer, chosen->open_timeout_ms, 0);
+    }
+}
+
 static void conn_opened(struct conn *c)
 {
+    choose_service(c);
     conn_set_state(c, CONN_OPEN);
     c->opened = true;
-    if (c->conf->proto->on_open(c, c->conf->front) != ST_OK) {
+    if (c->service->proto->on_open(c, c->service->front) != ST_OK) {
         c->told = true; // no further callback
         conn_abort(c, CLOSE_LOCAL, "refused");
     }
@@ -357,7 +375,7 @@ static void read_bytes(struct conn *c, size_t n)
     if (c->state == CONN_LINGER) {
         c->lingered_bytes += (uint32_t)n;
         if (c->lingered_bytes > LINGER_BYTES) {
-            conn_abort(c, c->why.cause, "");
+            conn_abort(c, c->cause, "");
         }
     } else if (c->tls != NULL) {
         read_tls(c, buf_view(io));
@@ -473,7 +491,7 @@ size_t conn_out_len(const struct conn *c)
 static void out_overflow(struct conn *c)
 {
     char text[96];
-    snprintf(text, sizeof(text), "more than %u bytes wait for a slow reader", c->conf->out_max);
+    snprintf(text, sizeof(text), "more than %u bytes wait for a slow reader", c->service->out_max);
     conn_abort(c, CLOSE_OVERFLOW, text);
 }
 
@@ -525,7 +543,7 @@ static void on_written(uv_write_t *req, int rc)
     buf_release(&w->data);
     free(w);
     c->writing = NULL;
-    c->out.max = c->conf->out_max;
+    c->out.max = c->service->out_max;
     if (c->state == CONN_GONE) {
         return;
     }
@@ -593,7 +611,7 @@ static void output_done(struct conn *c)
     }
     uv_os_fd_t fd;
     if (c->eof || uv_fileno((uv_handle_t *)&c->tcp, &fd) != 0 || shutdown(fd, SHUT_WR) != 0) {
-        conn_abort(c, c->why.cause, c->why.text);
+        conn_abort(c, c->cause, c->why);
         return;
     }
     conn_set_state(c, CONN_LINGER);
@@ -605,9 +623,9 @@ static void drained(struct conn *c)
 {
     if (c->over_high && conn_out_len(c) < CONN_OUT_LOW) {
         c->over_high = false;
-        if (c->state == CONN_OPEN && c->conf->proto->on_drain != NULL) {
+        if (c->state == CONN_OPEN && c->service->proto->on_drain != NULL) {
             loop_touch(c->loop);
-            c->conf->proto->on_drain(c);
+            c->service->proto->on_drain(c);
         }
     }
 }
@@ -659,6 +677,7 @@ static void free_conn(struct conn *c)
     }
     buf_release(&c->in);
     buf_release(&c->out);
+    free(c->why);
     free(c);
 }
 
@@ -757,10 +776,10 @@ static struct conn *new_conn(struct loop *l, struct listener *ln)
     }
     c->loop = l;
     c->listener = ln;
-    c->conf = listener_conf(ln);
+    c->service = &listener_conf(ln)->service;
     c->id = atomic_fetch_add_explicit(&last_id, 1, memory_order_relaxed) + 1;
-    c->in = buf_heap(c->conf->in_max);
-    c->out = buf_heap(c->conf->out_max);
+    c->in = buf_heap(c->service->in_max);
+    c->out = buf_heap(c->service->out_max);
     timer_init(&c->timer, l, on_timeout);
     if (!conns_ready(l) || !add_tls(c) || !map_set_u64(&l->conns.by_id, c->id, c)) {
         free_conn(c);
@@ -788,7 +807,7 @@ void conn_accept(struct loop *l, struct listener *ln, int fd, const struct socka
         conn_abort(c, CLOSE_RESET, uv_strerror(rc));
         return;
     }
-    timer_start(&c->timer, c->conf->open_timeout_ms, 0);
+    timer_start(&c->timer, c->service->open_timeout_ms, 0);
     if (c->tls == NULL) {
         conn_opened(c);
     }
@@ -812,7 +831,7 @@ void conns_shutdown(struct loop *l)
             flush_one(c); // what the kernel takes at once; nothing waits for slow readers here
         }
         if (c->state < CONN_DEAD) {
-            conn_abort(c, c->state == CONN_CLOSING ? c->why.cause : CLOSE_SHUTDOWN, "");
+            conn_abort(c, c->state == CONN_CLOSING ? c->cause : CLOSE_SHUTDOWN, "");
         }
     }
 }

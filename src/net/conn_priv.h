@@ -44,7 +44,7 @@ struct conn {
     struct timer timer; // by state: open_timeout, answer, drain or linger time
     struct loop *loop;
     struct listener *listener;
-    const struct listen_conf *conf; // the listener's
+    const struct conn_service *service; // what is spoken: of the listener, or of conn_upgrade
     uint64_t id;
     void *user;
     enum conn_state state;
@@ -64,7 +64,8 @@ struct conn {
     struct conn_write *writing; // NULL: none
     struct conn_tls *tls;       // NULL: plain
     struct conn *next_flush, *next_resume, *next_dead;
-    struct close_reason why;
+    enum close_cause cause;
+    char *why; // close reason in words, malloc'ed; NULL: none
     char peer[CONN_PEER_MAX];
     bool peer_is_loopback;
 };
@@ -74,6 +75,7 @@ void conn_accept(struct loop *l, struct listener *ln, int fd, const struct socka
 
 // listener.c
 const struct listen_conf *listener_conf(const struct listener *ln);
+const struct conn_service *listener_service(const struct listener *ln, struct slice alpn); // the one for this name
 bool listener_is_tls(const struct listener *ln);
 struct tls_ctx *listener_tls(struct listener *ln); // a reference of the caller's, NULL: plain
 void listener_conn_gone(struct listener *ln);

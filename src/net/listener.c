@@ -56,6 +56,16 @@ const struct listen_conf *listener_conf(const struct listener *ln)
     return &ln->conf;
 }
 
+const struct conn_service *listener_service(const struct listener *ln, struct slice alpn)
+{
+    for (unsigned i = 0; alpn.len > 0 && i < LISTEN_ALPN_MAX && ln->conf.alpn[i].name != NULL; i++) {
+        if (slice_eq_str(alpn, ln->conf.alpn[i].name)) {
+            return &ln->conf.alpn[i].service;
+        }
+    }
+    return &ln->conf.service;
+}
+
 bool listener_is_tls(const struct listener *ln)
 {
     return ln->is_tls;
@@ -488,10 +498,17 @@ static struct listener *new_listener(const struct listen_conf *conf, unsigned ac
     return ln;
 }
 
+static bool is_whole(const struct conn_service *s)
+{
+    return s->proto != NULL && s->in_max >= s->in_max_before_auth && s->in_max_before_auth > 0 && s->out_max > 0;
+}
+
 enum status listener_open(const struct listen_conf *conf, struct listener **ret, struct err *err)
 {
-    assert(conf->loops_len > 0 && conf->proto != NULL && conf->in_max >= conf->in_max_before_auth);
-    assert(conf->in_max_before_auth > 0 && conf->out_max > 0);
+    assert(conf->loops_len > 0 && is_whole(&conf->service));
+    for (unsigned i = 0; i <= LISTEN_ALPN_MAX && conf->alpn[i].name != NULL; i++) {
+        assert(i < LISTEN_ALPN_MAX && conf->tls != NULL && is_whole(&conf->alpn[i].service));
+    }
     struct addrs addrs = {.n = 0};
     enum status st = resolve(conf->addr, &addrs, err);
     if (st != ST_OK) {

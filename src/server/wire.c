@@ -41,6 +41,16 @@ static const struct {
     [HTTP] = {"listen.http", "http", false, true},
 };
 
+#define ALPN_HTTP "http/1.1"
+// What every TLS port speaks, chosen by the client; those that choose nothing get what the port is named after. So one port,
+// 443 for instance, can serve all. "x-amzn-mqtt-ca" is what devices of another cloud ask for on 443.
+static const struct {
+    const char *name;
+    bool http;
+} alpn[] = {{"mqtt", false}, {"x-amzn-mqtt-ca", false}, {ALPN_HTTP, true}};
+#define ALPN_NAMES (sizeof(alpn) / sizeof(alpn[0]))
+_Static_assert(ALPN_NAMES <= LISTEN_ALPN_MAX, "a listener carries all of them");
+
 // Built in this order, taken down in the reverse one:
 //
 //   lock -> core (stores) -> identity (CA, keys, first token) -> modules' start -> fronts -> threads -> listeners
@@ -193,9 +203,13 @@ static enum status new_tls(struct server *s, const struct conf *conf, bool http,
     struct identity_files files = identity_files(s->identity);
     struct tls_server_conf tc = {.cert_file = files.server_cert,
                                  .key_file = files.server_key,
-                                 .client_ca_file = http ? NULL : files.ca,
+                                 .client_ca_file = files.ca,
+                                 .alpn_certless = ALPN_HTTP,
+                                 .certless = http,
                                  .min_version = conf_int(conf, "tls.min_version") == 1 ? 0x0304 : 0x0303};
-    tc.alpn[0] = http ? "http/1.1" : "mqtt";
+    for (size_t i = 0; i < ALPN_NAMES; i++) {
+        tc.alpn[i] = alpn[i].name;
+    }
     *ret = tls_server_new(&tc, err);
     return *ret != NULL ? ST_OK : ST_IO;
 }
@@ -207,16 +221,12 @@ static enum status open_listener(struct server *s, unsigned kind, struct err *er
         return ST_OK;
     }
     struct listen_conf lc = {0};
-    if (listener_kinds[kind].http) {
-        lc = (struct listen_conf){.proto = &http_proto,
-                                  .front = s->http,
-                                  .in_max = HTTP_IN_MAX,
-                                  .in_max_before_auth = HTTP_IN_MAX,
-                                  .out_max = HTTP_OUT_MAX,
-                                  .open_timeout_ms = 10000,
-                                  .conns_max = 10000};
-    } else {
-        mqtt_front_listen(s->mqtt, &lc);
+    mqtt_front_listen(s->mqtt, &lc);
+    const struct conn_service mqtt = lc.service, http = http_front_service(s->http);
+    lc.service = listener_kinds[kind].http ? http : mqtt;
+    for (size_t i = 0; listener_kinds[kind].tls && i < ALPN_NAMES; i++) {
+        lc.alpn[i].name = alpn[i].name;
+        lc.alpn[i].service = alpn[i].http ? http : mqtt;
     }
     lc.addr = addr;
     lc.tls = listener_kinds[kind].tls ? s->tls[listener_kinds[kind].http] : NULL;

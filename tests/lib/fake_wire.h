@@ -322,7 +322,7 @@ static inline bool wire_open(size_t in_max)
 static inline void wire_close(bool opened)
 {
     if (opened) {
-        http_proto.on_close(&wire, &(struct close_reason){.cause = CLOSE_EOF});
+        http_proto.on_close(&wire, &(struct close_reason){CLOSE_EOF, ""});
     }
     wire_run_posts();
     assert(wire_core.states == 0); // every state of a two-step call was freed

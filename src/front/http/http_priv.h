@@ -139,6 +139,8 @@ struct http_conn {
     struct http_stream stream;
 };
 
+extern const struct conn_proto http_proto;
+
 // http_conn.c. All on the connection's loop thread.
 void http_conn_enter(struct http_conn *hc, enum http_state next); // asserts that the step is allowed
 // Sends the reply of hc->req, releases the request and goes on: next request, LINGER (`body_left`: the peer still sends), or

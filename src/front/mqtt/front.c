@@ -124,12 +124,14 @@ size_t mqtt_front_connections(const struct mqtt_front *f)
 void mqtt_front_listen(const struct mqtt_front *f, struct listen_conf *ret)
 {
     const struct mqtt_settings *s = &f->settings;
-    ret->proto = &mqtt_conn_proto;
-    ret->front = (void *)(uintptr_t)f; // handed back to on_open below, which owns the right to change it
-    ret->in_max = s->limits.packet_max;
-    ret->in_max_before_auth = s->limits_before_auth.packet_max;
-    ret->out_max = OUT_MAX;
-    ret->open_timeout_ms = s->connect_timeout_ms;
+    ret->service = (struct conn_service){
+        .proto = &mqtt_conn_proto,
+        .front = (void *)(uintptr_t)f, // handed back to on_open below, which owns the right to change it
+        .in_max = s->limits.packet_max,
+        .in_max_before_auth = s->limits_before_auth.packet_max,
+        .out_max = OUT_MAX,
+        .open_timeout_ms = s->connect_timeout_ms,
+    };
     ret->conns_max = s->connections_max;
 }
 

@@ -20,7 +20,7 @@ struct mqtt_front;
 // ST_NOMEM.
 enum status mqtt_front_new(struct core *core, struct loop *const *loops, unsigned loops_len, const struct conf *conf,
                            struct mqtt_front **ret, struct err *err);
-// Fills protocol, front, limits and timeouts of a listener; address, TLS context and loops are the caller's.
+// Fills the service and the most connections of a listener; address, TLS context and loops are the caller's.
 void mqtt_front_listen(const struct mqtt_front *f, struct listen_conf *ret);
 // Any thread. Every open connection is told that the server shuts down (MQTT 5: DISCONNECT 0x8B) and closed once its
 // output has left; new ones are refused. Returns at once: wait for mqtt_front_connections to become 0.
