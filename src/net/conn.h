@@ -24,6 +24,7 @@
 
 struct conn;
 struct listener;
+struct admission;
 
 enum close_cause {
     CLOSE_LOCAL,    // conn_close by the front
@@ -83,6 +84,8 @@ struct listen_conf {
     struct loop **loops; // connections are spread over these (SO_REUSEPORT: one socket a loop)
     unsigned loops_len;
     uint32_t conns_max; // open connections on this listener; at it accepting pauses until one is gone
+    struct admission
+        *admission; // who may connect (net/admission.h), may be shared; outlives the listener; NULL: everybody
     // What is spoken on a plain connection, and on a TLS one whose client chose no protocol (ALPN) or one that is not below.
     // Until the handshake is over its limits hold.
     struct conn_service service;
@@ -107,7 +110,8 @@ uint64_t listener_accept_failures(const struct listener *ln);
 struct listener_stats {
     uint64_t open;     // connections now, in whatever state
     uint64_t accepted; // ever
-    uint64_t refused;  // ever: conns_max reached or no memory
+    uint64_t refused;  // ever: not admitted, no descriptors or no memory
+    uint64_t pauses;   // ever: accepting waited, for conns_max or descriptors
     uint64_t accept_failures;
     uint64_t tls_failures; // ever: handshakes that failed
 };
@@ -125,7 +129,9 @@ struct conn *conn_find(struct loop *l,
 const char *conn_peer_addr(const struct conn *c);
 bool conn_peer_is_loopback(const struct conn *c);
 const struct tls_peer *conn_tls(const struct conn *c); // NULL on a plain connection
-void conn_authenticated(struct conn *c);               // lifts open_timeout and in_max_before_auth
+// The peer has shown who it is: lifts open_timeout_ms and in_max_before_auth, and no newer connection takes its place.
+void conn_authenticated(struct conn *c);
+void conn_own_times(struct conn *c); // lifts open_timeout_ms only: the front has time limits of its own for strangers
 
 struct buf *conn_out(struct conn *c); // append here, then call conn_flush_later; never NULL, takes nothing once closing
 void conn_flush_later(struct conn *c);             // written at the end of this turn
