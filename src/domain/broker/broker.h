@@ -30,7 +30,7 @@
 #include "domain/policy/permit.h"
 
 struct broker;
-struct broker_loop;    // what the broker keeps for one I/O loop: cache of matches, batches to the core; that loop's thread
+struct broker_loop; // what the broker keeps for one I/O loop: cache of matches, batches to the core; that loop's thread
 struct broker_session; // reference-counted; fields are the core thread's
 
 // Packet ids of messages to a client: those of the durable queue follow from the message's place in it, so that they are the
@@ -78,7 +78,8 @@ struct broker_front {
 };
 
 #define BROKER_CONF_LEN 9
-extern const struct conf_key broker_conf[BROKER_CONF_LEN]; // session_expiry_max, queue_max, queue_bytes_max, retained_max, ...
+extern const struct conf_key
+    broker_conf[BROKER_CONF_LEN]; // session_expiry_max, queue_max, queue_bytes_max, retained_max, ...
 
 // --- life ----------------------------------------------------------------------------------------------------------
 
@@ -102,7 +103,8 @@ struct broker_will {
 struct broker_open {
     struct slice client_id;
     bool clean_start;
-    uint32_t expiry_s; // session expiry wanted; UINT32_MAX: never (cut to mqtt.session_expiry_max); 0: with the connection
+    uint32_t
+        expiry_s; // session expiry wanted; UINT32_MAX: never (cut to mqtt.session_expiry_max); 0: with the connection
     struct broker_will will;
     struct permit *permit; // borrowed
 };
@@ -120,7 +122,7 @@ enum status broker_open(struct tx *tx, struct link *link, const struct broker_op
 #define BROKER_EXPIRY_KEEP (UINT32_MAX - 1)
 enum status broker_close(struct tx *tx, struct broker_session *s, struct link *link, bool will, uint32_t expiry_s,
                          struct err *err);
-void broker_session_unref(struct broker_session *s); // any thread; NULL is allowed
+void broker_session_unref(struct broker_session *s);            // any thread; NULL is allowed
 uint64_t broker_session_serial(const struct broker_session *s); // any thread: message.from
 bool broker_session_durable(const struct broker_session *s);    // true as long as this connection lasts
 

@@ -10,13 +10,14 @@
 struct message {
     _Atomic uint32_t refs;
     uint32_t tenant;
-    uint64_t from;      // serial of the publisher's session, for no-local (MQTT 5.0 section 3.8.3.1); 0: the server itself
+    uint64_t from; // serial of the publisher's session, for no-local (MQTT 5.0 section 3.8.3.1); 0: the server itself
     int64_t expires_us; // wall clock; 0: never (3.3.2.3.3)
     uint8_t qos;        // the publisher's
     bool retain;        // the publisher's flag
     uint16_t topic_len;
-    uint32_t props_len; // encoded properties that are passed on unchanged: payload format, content type, response topic,
-                        // correlation data, user properties, in their order (3.3.2-15 to -20)
+    uint32_t
+        props_len; // encoded properties that are passed on unchanged: payload format, content type, response topic,
+                   // correlation data, user properties, in their order (3.3.2-15 to -20)
     uint32_t payload_len;
     uint8_t bytes[]; // topic, properties, payload
 };

@@ -15,7 +15,8 @@ void permit_unref(struct permit *p);         // any thread; NULL is allowed
 // All take the principal's own topic or filter, without a tenant; any thread; linear in its length times the number of
 // rules. NULL permits nothing.
 bool permit_publish(const struct permit *p, struct slice topic);
-bool permit_retain(const struct permit *p, struct slice topic); // publishing with the retain flag; besides permit_publish
+bool permit_retain(const struct permit *p,
+                   struct slice topic); // publishing with the retain flag; besides permit_publish
 // May it subscribe to this filter (of a shared subscription: the part behind its name)? Inclusion, not intersection: every
 // topic the filter can match must be allowed, by one rule as a whole; a deny rule refuses it when it covers the filter, and
 // else takes effect message by message (permit_receive).
