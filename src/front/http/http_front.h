@@ -18,15 +18,26 @@
 struct api_table;
 struct http_front;
 
+// What the front does with a request for a WebSocket at `path`.
+struct http_websocket {
+    const char *path; // "/mqtt"; a literal
+    // Takes the connection with the answer that is to be sent, see conn_upgrade; the front forgets it. NULL: there are none.
+    void (*take)(void *arg, struct conn *c, struct slice answer);
+    void *arg;
+    const char *const *origins; // pages of these may connect beside those of this host; "*": all. Outlives the front.
+    size_t origins_len;
+};
+
 struct http_front_conf {
     struct core *core;
     const struct api_table *table; // the generated api_table
     uint32_t idle_ms;              // a kept-alive connection without a request
     uint32_t streams_max;          // event streams at one time
     uint32_t auth_failures_max;    // wrong tokens per source address and minute
+    struct http_websocket websocket;
 };
-extern const struct conf_module http_conf_module; // keys http.*
-void http_front_conf_read(const struct conf *c, struct http_front_conf *ret);
+extern const struct conf_module http_conf_module;                             // keys http.*
+void http_front_conf_read(const struct conf *c, struct http_front_conf *ret); // what keys say; `c` outlives the front
 
 // Before core_start (it registers repeated work). The front must outlive the core and the loops.
 enum status http_front_new(const struct http_front_conf *conf, struct http_front **ret, struct err *err);
