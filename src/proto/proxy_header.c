@@ -65,7 +65,7 @@ static bool read_line(struct slice line, struct proxy_header *ret)
     ret->family = v4 ? PROXY_IPV4 : PROXY_IPV6;
     int family = v4 ? AF_INET : AF_INET6;
     return read_ip(next_word(&line), family, ret->ip) && read_ip(next_word(&line), family, to_ip) &&
-           read_port(next_word(&line), &ret->port) && read_port(next_word(&line), &to_port) && line.len == 0;
+           read_port(next_word(&line), &ret->port) && read_port(line, &to_port); // the rest of it
 }
 
 static enum proxy_step read_v1(struct slice in, struct proxy_header *ret, size_t *ret_used, const char **ret_error)
