@@ -304,7 +304,7 @@ void client_serve(struct load *l, struct client *c, uint32_t events)
     if (c->fd < 0) {
         return;
     }
-    if (l->phase == PHASE_RUNNING && c->state == CLIENT_OPEN && !c->subscriber && l->opt.rate <= 0) {
+    if (l->publishing && l->phase == PHASE_RUNNING && c->state == CLIENT_OPEN && !c->subscriber && l->opt.rate <= 0) {
         packets_publish(l, c, UINT64_MAX);
     } else if (l->out.len > 0 || c->pending.len > 0) {
         client_flush(l, c);

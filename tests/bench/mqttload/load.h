@@ -96,6 +96,7 @@ struct load {
     unsigned total;
     unsigned counts[CLIENT_STATES];
     unsigned subscribers_open;
+    bool publishing; // there are publishers and they publish
     enum phase phase;
     int epoll;
     SSL_CTX *tls;

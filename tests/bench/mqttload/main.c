@@ -51,12 +51,12 @@ static void make_clients(struct load *l)
     l->counts[CLIENT_IDLE] = l->total;
     names_give(l);
     tls_setup(l);
-    bool publishing = l->opt.cycles == 0 && !l->opt.hold && !l->opt.connect_only;
+    l->publishing = l->opt.clients > 0 && l->opt.cycles == 0 && !l->opt.hold && !l->opt.connect_only;
     for (unsigned i = 0; i < l->total; i++) {
         struct client *c = &l->clients[i];
         c->fd = -1;
         tls_certificate(l, c);
-        if (publishing && !c->subscriber && l->opt.qos > 0) {
+        if (l->publishing && !c->subscriber && l->opt.qos > 0) {
             c->slots = calloc(l->opt.window, sizeof(*c->slots));
             if (c->slots == NULL) {
                 fail("window");
@@ -106,7 +106,7 @@ static void begin(struct load *l, int64_t now)
 // The first messages of everyone; acknowledgements bring the further ones.
 static void publish_first(struct load *l)
 {
-    for (unsigned i = l->opt.subscribers; i < l->total && l->opt.rate <= 0; i++) {
+    for (unsigned i = l->opt.subscribers; i < l->total && l->publishing && l->opt.rate <= 0; i++) {
         if (l->clients[i].state == CLIENT_OPEN) {
             packets_publish(l, &l->clients[i], UINT64_MAX);
         }
@@ -179,7 +179,7 @@ static enum phase after_running(struct load *l, int64_t now)
     if (!time_up && !all_sent(l)) {
         return PHASE_RUNNING;
     }
-    if (l->opt.qos == 0 && l->opt.cycles == 0 && !l->opt.hold) {
+    if (l->opt.qos == 0 && l->publishing) {
         ping_all(l);
         return PHASE_BARRIER;
     }
@@ -303,7 +303,7 @@ static void run(struct load *l)
         if (l->phase == PHASE_OVER) {
             break;
         }
-        bool publishing = l->phase == PHASE_RUNNING && l->opt.cycles == 0 && !l->opt.hold && l->opt.clients > 0;
+        bool publishing = l->publishing && l->phase == PHASE_RUNNING;
         if (publishing && l->opt.rate > 0) {
             publish_paced(l, now);
         } else if (publishing && l->opt.qos == 0) {
