@@ -158,6 +158,9 @@ class Bench:
     def goals(self, name, title, goals, medians):
         for figure, how, value, *against in goals:
             ours, base, text = medians["muster"].get(figure), 1, f"{how} {number(value)}"
+            if ours is None:
+                self.show(name, title, "goal MISSED", {figure: "no figure"})
+                continue
             if how == "times":
                 others = [p.name for p in self.peers] if against == ["best peer"] else against
                 bases = {o: medians[o][figure] for o in others if o in medians and medians[o].get(figure)}
@@ -171,7 +174,7 @@ class Bench:
 
     def ratios(self, medians, figure):
         for s in medians:
-            if s != "muster" and medians[s].get(figure):
+            if s != "muster" and medians[s].get(figure) and medians["muster"].get(figure):
                 medians[s]["Muster/" + s] = round(medians["muster"][figure] / medians[s][figure], 2)
 
     # ---- loads ----
@@ -179,12 +182,7 @@ class Bench:
     def arguments(self, row, server):
         words = dict(row.load)
         size = max(1, int(row.size * self.scale))
-        if "cycles" in words:
-            words["cycles"] = size
-        elif "rate" in words:
-            words["messages"] = size
-        else:
-            words["messages"] = size
+        words["cycles" if "cycles" in words else "messages"] = size
         args = options(words) + server.options(row.users, row.kind)
         if row.topic and server is self.muster:
             args += ["--topic", row.topic]
@@ -211,8 +209,10 @@ class Bench:
         work = {"message": lambda r: r["sent"], "delivery": lambda r: r["received"], "connect": lambda r: r["connects"]}[row.per]
         out = {"rate": mid(lambda r: work(r) / r["seconds"] if r["seconds"] else 0)}
         if row.per == "connect":
-            out["CPU ms"] = mid(lambda r: r["server_cpu_s"] / max(1, r["connects"]) * 1e3)
-            out["resumed %"] = mid(lambda r: r["resumed"] / max(1, r["connects"]) * 100)
+            if all(r["connects"] for r in runs):
+                out["CPU ms"] = mid(lambda r: r["server_cpu_s"] / r["connects"] * 1e3)
+            if row.load.get("resume"):
+                out["resumed %"] = mid(lambda r: r["resumed"] / max(1, r["connects"]) * 100)
         else:
             out["CPU s/M"] = mid(lambda r: r["server_cpu_s"] / max(1, work(r)) * 1e6)
             if row.load["qos"] > 0:

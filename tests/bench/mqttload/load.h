@@ -72,7 +72,7 @@ struct client {
     unsigned index; // among its kind, the %c of patterns
     bool subscriber;
     enum client_state state;
-    bool pinged;
+    bool pinged, met; // met: it has been connected before
     uint32_t events;
     SSL *ssl;
     SSL_SESSION *session;

@@ -222,7 +222,8 @@ static void connect_some(struct load *l, int64_t now)
         l->subscribers_open < l->opt.subscribers && l->phase == PHASE_CONNECTING ? l->opt.subscribers : l->total;
     for (unsigned i = 0; i < among && l->counts[CLIENT_IDLE] > 0 && under_way < l->opt.burst; i++) {
         struct client *c = &l->clients[l->up_next++ % among];
-        if (c->state == CLIENT_IDLE && now >= c->retry_ns) {
+        bool waits = l->opt.resume && c->met && l->phase == PHASE_CONNECTING; // until all have a session to resume
+        if (c->state == CLIENT_IDLE && now >= c->retry_ns && !waits) {
             client_start(l, c);
             under_way++;
         }

@@ -231,6 +231,7 @@ static bool on_connack(struct load *l, struct client *c, uint8_t first, const ui
         return false;
     }
     l->connects++;
+    c->met = true;
     histogram_add(&l->connect, load_now_ns() - c->start_ns);
     if (c->slots != NULL) {
         memset(c->slots, 0, l->opt.window * sizeof(*c->slots));
