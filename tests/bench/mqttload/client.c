@@ -172,7 +172,9 @@ static void bind_source(struct load *l, int fd, unsigned index)
     setsockopt(fd, IPPROTO_IP, IP_BIND_ADDRESS_NO_PORT, &one, sizeof(one));
     unsigned i = index % l->opt.sources;
     struct sockaddr_in from = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(0x7f000101 + i / 250 * 256 + i % 250)};
-    bind(fd, (struct sockaddr *)&from, sizeof(from));
+    if (bind(fd, (struct sockaddr *)&from, sizeof(from)) != 0) {
+        fprintf(stderr, "--sources: client %u cannot be given an address\n", index);
+    }
 }
 
 void client_start(struct load *l, struct client *c)

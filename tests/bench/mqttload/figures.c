@@ -45,7 +45,7 @@ void figures_print(struct load *l)
            "\"open\":%u,\"refused\":%llu,"
            "\"lost\":%llu,",
            (unsigned long long)l->sent, (unsigned long long)l->acked, (unsigned long long)l->received,
-           (unsigned long long)(l->sent * l->opt.copies), (unsigned long long)connects,
+           (unsigned long long)l->sent * l->opt.copies, (unsigned long long)connects,
            (unsigned long long)(l->resumed - l->resumed_begin), l->counts[CLIENT_OPEN], (unsigned long long)l->refused,
            (unsigned long long)l->lost);
     print_times("connect", &l->connect);

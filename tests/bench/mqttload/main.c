@@ -257,7 +257,7 @@ static void publish_flood(struct load *l)
 // Until something happens, or the next message of --rate is due.
 static int wait_events(struct load *l, struct epoll_event *events, bool publishing)
 {
-    struct timespec t = {.tv_nsec = TURN_MS * 1000000};
+    struct timespec t = {.tv_nsec = TURN_MS * 1000000L};
     if (publishing && l->opt.rate > 0) {
         double due = (1 - l->owed) / l->opt.rate * 1e9;
         t.tv_nsec = due < PACE_NS ? PACE_NS : due > t.tv_nsec ? t.tv_nsec : (long)due; // overdue: the windows are full

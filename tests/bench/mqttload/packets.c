@@ -79,8 +79,8 @@ static void make_publish(struct load *l, struct client *c)
         topic[0] = '\0';
     }
     memset(payload, n < l->opt.payload ? ' ' : 'x', sizeof(payload));
-    if (n < l->opt.payload) { // else it is no JSON, only bytes
-        memcpy(payload, text, n);
+    if (n < l->opt.payload) {     // else it is no JSON, only bytes
+        memcpy(payload, text, n); // NOLINT(bugprone-not-null-terminated-result): bytes of a packet
         payload[l->opt.payload - 1] = '}';
     }
     struct bytes body = {0}, whole = {0};
