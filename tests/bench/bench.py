@@ -194,7 +194,7 @@ class Bench:
 
     def measure(self, row, server):
         if server is self.floor:
-            server.kind(row.kind)
+            server.be(row.kind, row.load.get("resume", False))
         before, start = busy_s(), time.monotonic()
         out = subprocess.run([tool("mqttload"), *self.arguments(row, server)], capture_output=True, text=True, timeout=900, check=True).stdout
         f = json.loads(out)

@@ -88,18 +88,19 @@ class Floor(Peer):
 
     def __init__(self, work, files):
         super().__init__("floor", tool("floor"), None, work, files)
-        self.with_ca = False
+        self.tls = []
 
     def start(self):
-        command = [self.binary, "--cert", self.files["cert"], "--key", self.files["key"]]
-        self.process = subprocess.Popen(command + (["--ca", self.files["ca"]] if self.with_ca else []), stdout=subprocess.PIPE, text=True)
+        command = [self.binary, "--cert", self.files["cert"], "--key", self.files["key"], *self.tls]
+        self.process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
         words = dict(w.split("=") for w in self.process.stdout.readline().split()[2:])
         self.ports = {"plain": int(words["mqtt"]), "tls": int(words["mqtts"]), "mtls": int(words["mqtts"])}
 
-    def kind(self, kind):
-        """Its TLS port either wants a certificate or does not."""
-        if kind == "mtls" and not self.with_ca or kind == "tls" and self.with_ca:
-            self.with_ca = kind == "mtls"
+    def be(self, kind, resume):
+        """With client certificates or without; without a session ticket where none is used: OpenSSL's least."""
+        tls = (["--ca", self.files["ca"]] if kind == "mtls" else []) + ["--tickets", "1" if resume else "0"]
+        if tls != self.tls:
+            self.tls = tls
             self.stop()
             self.start()
 

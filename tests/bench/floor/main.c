@@ -1,10 +1,10 @@
 // The floor: what any MQTT server must pay. It accepts, reads, parses and acknowledges, and does nothing else: no
 // authentication, no topics, no delivery, no storage.
 //
-//   floor [--threads N] [--cert FILE --key FILE [--ca FILE]]
+//   floor [--threads N] [--cert FILE --key FILE [--ca FILE] [--tickets N]]
 //
-// Prints "floor ready mqtt=PORT mqtts=PORT" and runs until it is killed. With --ca clients must show a certificate; then
-// one session ticket is given, so that the figures are OpenSSL's own.
+// Prints "floor ready mqtt=PORT mqtts=PORT" and runs until it is killed. With --ca clients must show a certificate.
+// TLS is OpenSSL's own with N session tickets (default 1): each costs time, because it carries the client's certificate.
 #include <arpa/inet.h>
 #include <errno.h>
 #include <getopt.h>
@@ -257,7 +257,7 @@ static unsigned listen_on(struct floor *f, unsigned which, unsigned port)
     return ntohs(a.sin_port);
 }
 
-static SSL_CTX *make_tls(const char *cert, const char *key, const char *ca)
+static SSL_CTX *make_tls(const char *cert, const char *key, const char *ca, size_t tickets)
 {
     SSL_CTX *t = SSL_CTX_new(TLS_server_method());
     if (t == NULL || SSL_CTX_use_certificate_chain_file(t, cert) != 1 ||
@@ -267,7 +267,7 @@ static SSL_CTX *make_tls(const char *cert, const char *key, const char *ca)
     }
     static const unsigned char context[] = "floor";
     SSL_CTX_set_session_id_context(t, context, sizeof(context) - 1);
-    SSL_CTX_set_num_tickets(t, 1);
+    SSL_CTX_set_num_tickets(t, tickets);
     SSL_CTX_set_mode(t, SSL_MODE_RELEASE_BUFFERS | SSL_MODE_ENABLE_PARTIAL_WRITE | SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER);
     if (ca != NULL) {
         if (SSL_CTX_load_verify_locations(t, ca, NULL) != 1) {
@@ -290,10 +290,10 @@ static void raise_files(void)
 
 int main(int argc, char **argv)
 {
-    static const struct option longs[] = {
-        {"threads", 1, NULL, 't'}, {"cert", 1, NULL, 'c'}, {"key", 1, NULL, 'k'}, {"ca", 1, NULL, 'a'}, {0}};
+    static const struct option longs[] = {{"threads", 1, NULL, 't'}, {"cert", 1, NULL, 'c'},    {"key", 1, NULL, 'k'},
+                                          {"ca", 1, NULL, 'a'},      {"tickets", 1, NULL, 'n'}, {0}};
     const char *cert = NULL, *key = NULL, *ca = NULL;
-    long threads = 1;
+    long threads = 1, tickets = 1;
     int o;
     while ((o = getopt_long(argc, argv, "", longs, NULL)) != -1) {
         switch (o) {
@@ -309,16 +309,19 @@ int main(int argc, char **argv)
         case 'a':
             ca = optarg;
             break;
+        case 'n':
+            tickets = strtol(optarg, NULL, 10);
+            break;
         default:
             return 2;
         }
     }
-    if (threads < 1 || threads > THREADS_MAX || (cert == NULL) != (key == NULL)) {
-        fprintf(stderr, "--threads: 1 to %d; --cert and --key go together\n", THREADS_MAX);
+    if (threads < 1 || threads > THREADS_MAX || tickets < 0 || tickets > 2 || (cert == NULL) != (key == NULL)) {
+        fprintf(stderr, "--threads: 1 to %d; --tickets: 0 to 2; --cert and --key go together\n", THREADS_MAX);
         return 2;
     }
     raise_files();
-    SSL_CTX *tls = cert != NULL ? make_tls(cert, key, ca) : NULL;
+    SSL_CTX *tls = cert != NULL ? make_tls(cert, key, ca, (size_t)tickets) : NULL;
     struct floor *floors = calloc((size_t)threads, sizeof(*floors));
     unsigned ports[2] = {0, 0};
     for (long i = 0; i < threads; i++) {
