@@ -216,7 +216,11 @@ class WebSocket(Tcp):
 class Connection:
     def __init__(self, server, version, transport):
         self.server, self.version, self.transport = server, version, transport
-        self.stream, self.connected, self.next_pid, self.last_data, self.scram, self.ended = mqtt_packet.Stream(), False, 1000, b"", None, False
+        self.stream, self.connected, self.ended = mqtt_packet.Stream(), False, False
+        self.next_pid, self.last_data, self.scram, self.receive_max = 1000, b"", None, 65535
+        self.early = []       # packets that came while another was waited for
+        self.largest = None   # bytes, of each packet
+        self.ignored = set()  # names of packets that do not count
 
     def pid(self):
         self.next_pid += 1
@@ -224,11 +228,19 @@ class Connection:
 
     def packet(self, timeout):
         """(name, fields) of the next packet; None when the server has closed; TimeoutError."""
+        if self.early:
+            return self.early.pop(0)
         end = time.monotonic() + timeout
         while True:
             got = self.stream.next()
             if got:
-                return mqtt_packet.decode(got[0], got[1], self.version)
+                size = 1 + len(mqtt_packet.vbi(len(got[1]))) + len(got[1])
+                if self.largest and size > self.largest:
+                    raise Mismatch(f"a packet of {size} bytes: {got[0]:02x} {got[1].hex(' ')}")
+                packet = mqtt_packet.decode(got[0], got[1], self.version)
+                if packet[0] in self.ignored:
+                    continue
+                return packet
             if self.ended:
                 return None
             left = end - time.monotonic()
@@ -285,8 +297,9 @@ class Play:
             if value == "scram:first":
                 c.scram = Scram(*self.server.credentials)
                 value = c.scram.first()
-            elif value == "scram:final":
-                value = c.scram.final(c.last_data)
+            elif value in ("scram:final", "scram:wrong"):
+                proof = c.scram.final(c.last_data)
+                value = proof if value == "scram:final" else proof[:-8] + b"AAAAAAA="
             out.append((name, value))
         return out
 
@@ -311,7 +324,7 @@ class Play:
         elif sign == "<":
             self.hear(self.open[name], words[1], words[2:])
         else:
-            getattr(self, "do_" + words[1])(name, words[2:])
+            getattr(self, "do_" + words[1].replace("-", "_"))(name, words[2:])
 
     def _mark(self):
         self.marked = time.monotonic()
@@ -414,7 +427,7 @@ class Play:
                     raise Mismatch(f"{got[0]} {got[1]} instead of the end")
         except TimeoutError:
             raise Mismatch("still open") from None
-        if last is None and codes and c.server.tells_why and (c.version == 5 or not c.connected):
+        if last is None and codes and c.server.tells_why and c.version == 5 and c.connected:
             raise Mismatch("closed without telling why")
         if last and codes and last[1]["code"] not in codes:
             raise Mismatch(f"{last[0]} with code {last[1]['code']:02x}")
@@ -458,7 +471,7 @@ class Play:
         if "data" in have:
             c.last_data = have["data"]
         if name == "CONNACK" and have["code"] == 0:
-            c.connected = True
+            c.connected, c.receive_max = True, have.get("rmax", 65535)
         want = dict(DEFAULTS.get(what, {}))
         for word in rest:
             field, _, value = word.partition("=")
@@ -528,12 +541,24 @@ class Play:
         self.hear(self.open[name], "closed", [])
         del self.open[name]
 
+    def wait_for(self, c, what, rest):
+        """This packet, while messages may come in between: they are kept."""
+        kept = []
+        while True:
+            got = self._next(c)
+            if got[0] in ("PUBLISH", "PUBREL") and got[0] != what:
+                kept.append(got)
+                continue
+            self.match(c, got, what, rest)
+            c.early = kept + c.early
+            return
+
     def do_subscribe(self, name, rest):
         c = self.open[name]
         pid = c.pid()
         self.say(name, "SUBSCRIBE", [f"pid={pid}"] + rest)
         granted = [w.rpartition(":")[2][0] for w in rest if w.startswith("f=")]
-        self.hear(c, "SUBACK", [f"pid={pid}", f"codes={','.join(granted)}"])
+        self.wait_for(c, "SUBACK", [f"pid={pid}", f"codes={','.join(granted)}"])
 
     def do_publish(self, name, rest):
         c = self.open[name]
@@ -541,11 +566,11 @@ class Play:
         pid = c.pid()
         self.say(name, "PUBLISH", rest + ([f"pid={pid}"] if qos != "0" else []))
         if qos == "1":
-            self.hear(c, "PUBACK", [f"pid={pid}", "code=0,10"])
+            self.wait_for(c, "PUBACK", [f"pid={pid}", "code=0,10"])
         elif qos == "2":
-            self.hear(c, "PUBREC", [f"pid={pid}", "code=0,10"])
+            self.wait_for(c, "PUBREC", [f"pid={pid}", "code=0,10"])
             self.say(name, "PUBREL", [f"pid={pid}"])
-            self.hear(c, "PUBCOMP", [f"pid={pid}"])
+            self.wait_for(c, "PUBCOMP", [f"pid={pid}"])
 
     def do_takes(self, name, rest):
         c = self.open[name]
@@ -555,8 +580,128 @@ class Play:
             self.say(name, "PUBACK", [f"pid={got[1]['pid']}"])
         elif got[1]["qos"] == 2:
             self.say(name, "PUBREC", [f"pid={got[1]['pid']}"])
-            self.hear(c, "PUBREL", [f"pid={got[1]['pid']}"])
+            self._release(c, got[1]["pid"])
             self.say(name, "PUBCOMP", [f"pid={got[1]['pid']}"])
+
+    def _release(self, c, pid):
+        """The PUBREL of this message; messages may come before it."""
+        kept = []
+        while True:
+            got = self._next(c)
+            if got[0] == "PUBREL" and got[1]["pid"] == pid:
+                c.early = kept + c.early
+                return
+            if got[0] != "PUBLISH":
+                raise Mismatch(f"{got[0]} {got[1]} instead of PUBREL {pid}")
+            kept.append(got)
+
+    def do_many(self, name, rest):
+        """topic= qos= count=: that many messages with the payloads 1, 2, 3, ..."""
+        options = dict(w.partition("=")[::2] for w in rest)
+        for i in range(int(options["count"])):
+            self.do_publish(name, [f"topic={options['topic']}", f"qos={options['qos']}", f"payload={i + 1}"])
+
+    def do_in_order(self, name, rest):
+        """topic= qos= count=: those messages come, and in their order."""
+        options, c = dict(w.partition("=")[::2] for w in rest), self.open[name]
+        count, seen, open_ = int(options["count"]), 0, set()
+        while seen < count or open_:
+            what, have = self._next(c)
+            if what == "PUBREL" and have["pid"] in open_:
+                open_.remove(have["pid"])
+                self.say(name, "PUBCOMP", [f"pid={have['pid']}"])
+                continue
+            seen += 1
+            self.match(c, (what, have), "PUBLISH", [f"topic={options['topic']}", f"qos={options['qos']}", f"payload={seen}"])
+            if have["qos"] == 1:
+                self.say(name, "PUBACK", [f"pid={have['pid']}"])
+            elif have["qos"] == 2:
+                open_.add(have["pid"])
+                self.say(name, "PUBREC", [f"pid={have['pid']}"])
+
+    def do_shares_with(self, name, rest):
+        """OTHER topic= count=: each message of do_many comes to one of the two, and both get some."""
+        options = dict(w.partition("=")[::2] for w in rest[1:])
+        topic, seen = self.text(options["topic"]), {name: [], rest[0]: []}
+        for who, payloads in seen.items():
+            while True:
+                try:
+                    what, have = self.open[who].packet(SILENCE)
+                except TimeoutError:
+                    break
+                if what != "PUBLISH" or have["topic"] != topic:
+                    raise Mismatch(f"{what} {have}")
+                payloads.append(int(have["payload"]))
+        both = sorted(sum(seen.values(), []))
+        if both != list(range(1, int(options["count"]) + 1)) or not all(seen.values()):
+            raise Mismatch(f"shared as {seen}")
+
+    def do_differ(self, name, rest):
+        values = [self.values[n] for n in rest]
+        if len(set(values)) != len(values):
+            raise Mismatch(f"the same: {values}")
+
+    def do_alias(self, name, rest):
+        """MAX TOPIC: a message of this topic, told by name or by an alias up to MAX that was set before."""
+        c = self.open[name]
+        what, have = self._next(c)
+        aliases = self.values.setdefault("aliases " + name, {})
+        alias = have.get("alias")
+        if what != "PUBLISH" or (alias is not None and not 0 < alias <= int(rest[0])):
+            raise Mismatch(f"{what} {have}")
+        if have["topic"] and alias:
+            aliases[alias] = have["topic"]
+        if (have["topic"] or aliases.get(alias)) != self.text(rest[1]):
+            raise Mismatch(f"{have} with {aliases}")
+
+    def do_small(self, name, rest):
+        """From here on no packet is larger than so many bytes."""
+        self.open[name].largest = int(rest[0])
+
+    def do_refused(self, name, rest):
+        """PID CODE: the SUBSCRIBE is refused by a SUBACK (80 in 3.1.1), or by the end of the connection."""
+        c = self.open[name]
+        code = "80" if c.version == 4 else rest[1]
+        got = self._next_or_end(c)
+        if got and got[0] == "SUBACK":
+            self.match(c, got, "SUBACK", [f"pid={rest[0]}", f"codes={code}"])
+        elif got:
+            c.early.insert(0, got)
+            self._closed(c, {0x81, 0x82, int(rest[1], 16)})
+
+    @staticmethod
+    def _next_or_end(c):
+        try:
+            return c.packet(PATIENCE)
+        except TimeoutError:
+            raise Mismatch("neither an answer nor the end") from None
+
+    def do_acknowledged_or_closed(self, name, rest):
+        """PID: what a 3.1.1 server may do with a forbidden PUBLISH of QoS 1."""
+        got = self._next_or_end(self.open[name])
+        if got:
+            self.match(self.open[name], got, "PUBACK", [f"pid={rest[0]}"])
+
+    def do_flood(self, name, rest):
+        """topic= qos=: one message more than the server's receive maximum, at once."""
+        c = self.open[name]
+        fields = self.fields(rest, c)
+        data = b"".join(mqtt_packet.encode("PUBLISH", fields + [("pid", str(i + 1))], c.version) for i in range(c.receive_max + 1))
+        c.ignored.add("PUBREC")
+        c.transport.send(data)
+
+    def do_nothing_below(self, name, rest):
+        """PREFIX: for a while no message with such a topic comes; others may."""
+        end = time.monotonic() + 2 * SILENCE
+        while time.monotonic() < end:
+            try:
+                got = self.open[name].packet(end - time.monotonic())
+            except TimeoutError:
+                return
+            if got is None:
+                raise Mismatch("the server has closed")
+            if got[0] == "PUBLISH" and got[1]["topic"].startswith(self.text(rest[0])):
+                raise Mismatch(f"{got[1]}")
 
 
 def raw(text):

@@ -254,7 +254,7 @@ def _d_connack(r, version, flags):
     out = {"present": r.number(1)}
     if out["present"] > 1:
         raise Malformed("reserved bits in CONNACK")
-    _code(r, "CONNACK", version, out)
+    _code(r, "CONNACK", version if len(r.data) > 2 else 4, out)  # a server that does not speak 5 answers in the older form
     if version == 5 and r.at < len(r.data):
         out.update(r.properties("CONNACK"))
     return out
