@@ -65,13 +65,13 @@ class Muster:
     """Our server, with a policy for clients that show no credential."""
 
     name, tells_why, credentials, abilities = "muster", True, CREDENTIALS, {"ws", "scram"}
-    policy = {"id": "wire-anything", "document": {"statements": [
-        {"effect": "allow", "actions": ["publish", "subscribe", "receive", "retain"], "topics": ["#"]},
-        {"effect": "deny", "actions": ["subscribe"], "topics": ["denied/#"]},
-        {"effect": "deny", "actions": ["publish"], "topics": ["nopublish/#"]}]}}
 
-    def __init__(self):
-        self.server = muster.Server(env={"MUSTER_MQTT_ANONYMOUS": self.policy["id"]}, start=False)
+    def __init__(self, env=None, no_subscribe=("denied/#",), no_publish=("nopublish/#",)):
+        policy = {"id": "wire", "document": {"statements": [
+            {"effect": "allow", "actions": ["publish", "subscribe", "receive", "retain"], "topics": ["#"]},
+            {"effect": "deny", "actions": ["subscribe"], "topics": list(no_subscribe)},
+            {"effect": "deny", "actions": ["publish"], "topics": list(no_publish)}]}}
+        self.server = muster.Server(env={"MUSTER_MQTT_ANONYMOUS": policy["id"], **(env or {})}, start=False)
         self.server.start()
 
     @property
@@ -98,15 +98,15 @@ class Mosquitto:
 
     name, tells_why, credentials, abilities = "mosquitto", False, CREDENTIALS, {"ws"}
 
-    def __init__(self):
+    def __init__(self, conf=("max_keepalive 600",), acl=("topic readwrite #", "topic deny denied/#", "topic deny nopublish/#")):
         self.dir = tempfile.mkdtemp(prefix="wire-mosquitto-")
         self.port, self.ws_port = muster.free_port(), muster.free_port()
         with open(os.path.join(self.dir, "acl"), "w", encoding="utf-8") as f:
-            f.write("topic readwrite #\ntopic deny denied/#\ntopic deny nopublish/#\n")
+            f.write("".join(line + "\n" for line in acl))
         with open(os.path.join(self.dir, "conf"), "w", encoding="utf-8") as f:
             f.write(f"listener {self.port} 127.0.0.1\nlistener {self.ws_port} 127.0.0.1\nprotocol websockets\nallow_anonymous true\n"
                     f"persistence true\npersistence_location {self.dir}/\nuser root\nlog_dest file {self.dir}/log\n"
-                    f"acl_file {self.dir}/acl\nmax_keepalive 600\n")
+                    f"acl_file {self.dir}/acl\n" + "".join(line + "\n" for line in conf))
         self.process = None
         self.start()
 
