@@ -30,13 +30,13 @@ class Tools:
 
 class Sub:
     def __init__(self, command):
-        self.log = tempfile.TemporaryFile()
+        self.log = tempfile.NamedTemporaryFile()
         self.process = subprocess.Popen(["stdbuf", "-oL", *command], stdout=self.log, stderr=subprocess.STDOUT)
         muster.wait_for("SUBACK", lambda: b"Subscribed (mid" in self.text() or self.process.poll() is not None)
 
     def text(self):
-        self.log.seek(0)
-        return self.log.read()
+        with open(self.log.name, "rb") as f:  # not self.log: its position is the process's, too
+            return f.read()
 
     def messages(self):
         """What was printed for messages (the lines that begin with =), once it has ended by itself."""
