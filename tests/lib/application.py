@@ -3,4 +3,8 @@
 
 def create(server, name, topics, actions=("publish", "subscribe", "receive", "retain")):
     """(user name, password) of a new application that may do this with these topics."""
-    raise NotImplementedError
+    token = server.api("POST", "/api/v1/tokens", {"name": name, "role": "operator"})["token"]
+    server.api("POST", "/api/v1/policies", {"id": name, "document": {"statements": [
+        {"effect": "allow", "actions": list(actions), "topics": list(topics)}]}})
+    server.api("POST", f"/api/v1/policies/{name}/attachments", {"kind": "token", "target": name})
+    return name, token

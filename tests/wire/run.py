@@ -19,6 +19,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 
 HERE = os.path.dirname(os.path.abspath(__file__))
@@ -71,8 +72,14 @@ class Muster:
             {"effect": "allow", "actions": ["publish", "subscribe", "receive", "retain"], "topics": ["#"]},
             {"effect": "deny", "actions": ["subscribe"], "topics": list(no_subscribe)},
             {"effect": "deny", "actions": ["publish"], "topics": list(no_publish)}]}}
-        self.server = muster.Server(env={"MUSTER_MQTT_ANONYMOUS": policy["id"], **(env or {})}, start=False)
-        self.server.start()
+        self.server = muster.Server(env={"MUSTER_MQTT_ANONYMOUS": policy["id"], **(env or {})})
+        try:
+            self.server.api("POST", "/api/v1/policies", policy)
+            self.server.device(self.credentials[0])
+            self.server.api("PUT", f"/api/v1/devices/{self.credentials[0]}/password", {"password": self.credentials[1]})
+        except BaseException:
+            self.close()
+            raise
 
     @property
     def port(self):
@@ -82,9 +89,15 @@ class Muster:
     def ws_port(self):
         return self.server.ports["http"]
 
+    def start(self):
+        self.server.start()
+
     def restart(self):
         self.server.kill()
         self.server.start()
+
+    def alive(self):
+        return self.server.process.poll() is None
 
     def log(self):
         return self.server.log()
@@ -123,6 +136,9 @@ class Mosquitto:
                     raise
                 time.sleep(0.05)
 
+    def alive(self):
+        return self.process.poll() is None
+
     def restart(self):
         self.process.terminate()  # it keeps its sessions only when it ends in peace
         self.process.wait(10)
@@ -141,7 +157,7 @@ class Mosquitto:
 SERVERS = {"muster": Muster, "mosquitto": Mosquitto}
 
 
-def play(job, server, restarts):
+def play(job, server, restarts, watch):
     """(case, version, None or what went wrong, seconds)."""
     number, case, version = job
     start, wrong = time.monotonic(), None
@@ -149,24 +165,42 @@ def play(job, server, restarts):
         conversation.Play(case, version, server, number, restarts.arrive if restarts else None).run()
     except Mismatch as e:
         wrong = str(e)
+        watch.look(f"{case} [{version}]")
     finally:
         if restarts:
             restarts.leave()
     return case, version, wrong, time.monotonic() - start
 
 
+class Watch:
+    """Brings a server back that has died during a case, so that the others can be played; each death is a finding."""
+
+    def __init__(self, server):
+        self.server, self.lock, self.deaths = server, threading.Lock(), []
+
+    def look(self, during):
+        with self.lock:
+            if not self.server.alive() and len(self.deaths) < 20:
+                self.deaths.append(during)
+                print(f"the server has died about the time of {during}\n{self.server.log()[-6000:]}", flush=True)
+                self.server.start()
+
+
 def run(cases, server, on_result):
-    """Plays every case in each of its versions: first those that leave the server alone, then those that restart it."""
+    """Plays every case in each of its versions: first those that leave the server alone, then those that restart it. The number of times
+    the server has died."""
+    watch = Watch(server)
     jobs = [(i, c, v) for i, c in enumerate(cases) for v in sorted(c.covers) if c.needs <= server.abilities]
     quiet, loud = [j for j in jobs if not j[1].restarts()], [j for j in jobs if j[1].restarts()]
     with concurrent.futures.ThreadPoolExecutor(JOBS) as pool:
-        for result in pool.map(lambda j: play(j, server, None), quiet):
+        for result in pool.map(lambda j: play(j, server, None, watch), quiet):
             on_result(*result)
     if loud:
         restarts = conversation.Restarts(len(loud), server.restart)
         with concurrent.futures.ThreadPoolExecutor(len(loud)) as pool:
-            for result in pool.map(lambda j: play(j, server, restarts), loud):
+            for result in pool.map(lambda j: play(j, server, restarts, watch), loud):
                 on_result(*result)
+    return len(watch.deaths)
 
 
 def chapter(number):
@@ -219,14 +253,15 @@ def main(argv=None):
 
     server = SERVERS[args.server]()
     try:
-        run(cases, server, on_result)
+        deaths = run(cases, server, on_result)
     finally:
         server.close()
     for line in wrong:
         print("FAIL", line)
     print(f"{count['ok']} passed, {count['failed']} failed, {count['differs']} known to differ; {len(wrong)} statements wrong; "
+          f"{deaths} deaths of the server; "
           f"{time.monotonic() - start:.1f} s")
-    return 1 if count["failed"] or wrong or not count["ok"] else 0
+    return 1 if count["failed"] or wrong or deaths or not count["ok"] else 0
 
 
 if __name__ == "__main__":
