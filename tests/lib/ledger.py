@@ -12,6 +12,13 @@ content than was sent), inversions (a message found before one that was sent ear
 import collections
 import dataclasses
 import hashlib
+import json
+import os
+import signal
+import subprocess
+import time
+
+import muster
 
 
 def check_value(client, seq):
@@ -153,3 +160,54 @@ def history_of(server):
         checks = dict((t, int(v)) for t, v in server.points(client, "check"))
         return {seq: checks.get(t, -1) for t, seq in seqs.items()}
     return read
+
+
+class Load:
+    """ledger_client in a process of its own; its account is in `path`."""
+
+    def __init__(self, path, port, host="127.0.0.1", publishers=0, subscribers=0, **options):
+        self.path = path
+        command = [os.path.join(muster.RELEASE_BIN, "ledger_client"), "--ledger", path, "--host", host, "--port", str(port), "--publishers", str(publishers),
+                   "--subscribers", str(subscribers)]
+        for name, value in options.items():
+            command += ["--" + name.replace("_", "-"), str(value)]
+        self.process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+        muster.wait_for("the account", lambda: os.path.exists(path) or self.process.poll() is not None)
+        self.account = Ledger(path)
+
+    def acked(self):
+        return self.account.poll().acked_total()
+
+    def wait_more(self, count, seconds=30):
+        """Until `count` more messages are acknowledged."""
+        target = self.acked() + count
+        muster.wait_for(f"{count} more acknowledgements", lambda: self.acked() >= target or self.process.poll() is not None, seconds)
+
+    def quiet(self):
+        """No further messages; subscribers stay and listen."""
+        self.process.send_signal(signal.SIGUSR1)
+
+    def settle(self, seconds=30, still_s=1.0):
+        """Until nothing new has been written for a while."""
+        end, size, since = time.monotonic() + seconds, -1, time.monotonic()
+        while time.monotonic() < end and time.monotonic() - since < still_s:
+            now = os.path.getsize(self.path)
+            if now != size:
+                size, since = now, time.monotonic()
+            time.sleep(0.05)
+
+    def stop(self):
+        """Ends it; its figures, and the whole account."""
+        if self.process.poll() is None:
+            self.process.terminate()
+        out, _ = self.process.communicate(timeout=20)
+        self.account.poll()
+        return json.loads(out) if out.strip() else {}
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        if self.process.poll() is None:
+            self.process.kill()
+            self.process.communicate()
