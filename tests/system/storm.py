@@ -11,79 +11,13 @@ import tempfile
 import threading
 import time
 
-import mqtt
 import muster
+from watch import Peak, Probe, percentile
 
 CLIENTS = int(os.environ.get("STORM_CLIENTS", "200"))
 STORMS = int(os.environ.get("STORMS", "2"))
 LONG = CLIENTS >= 1000
 GOAL_S = 20  # for 10,000 on two processors that the storm shares
-
-
-class Probe:
-    """Another device: one message at a time, and how long each acknowledgement took."""
-
-    def __init__(self, server):
-        self.server, self.stop, self.latencies_ms, self.away = server, threading.Event(), [], 0
-        self.thread = threading.Thread(target=self.run)
-        self.thread.start()
-
-    def run(self):
-        client = None
-        while not self.stop.is_set():
-            try:
-                if client is None:
-                    client = mqtt.Client("127.0.0.1", self.server.ports["mqtt"], "probe", "probe", "token-of-the-probe-0123456789", timeout=30)
-                    client.connect()
-                begin = time.monotonic()
-                assert client.publish("$muster/telemetry", b'{"v":1}', qos=1) == 0
-                self.latencies_ms.append((time.monotonic() - begin) * 1000)
-                time.sleep(0.02)
-            except (mqtt.Closed, mqtt.Refused, OSError, TimeoutError):
-                self.away += 1
-                client = None
-                time.sleep(0.05)
-        if client is not None:
-            client.disconnect()
-
-    def take(self):
-        """The latencies since the last call, sorted."""
-        out, self.latencies_ms = sorted(self.latencies_ms), []
-        return out
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *_):
-        self.stop.set()
-        self.thread.join()
-
-
-def percentile(values, q):
-    return values[min(len(values) - 1, int(q * len(values)))] if values else float("nan")
-
-
-class Peak:
-    """The largest resident memory while it runs."""
-
-    def __init__(self, server):
-        self.server, self.stop, self.kb = server, threading.Event(), 0
-        self.thread = threading.Thread(target=self.run)
-        self.thread.start()
-
-    def run(self):
-        while not self.stop.wait(0.1):
-            try:
-                self.kb = max(self.kb, self.server.rss_kb())
-            except (OSError, StopIteration):
-                pass
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *_):
-        self.stop.set()
-        self.thread.join()
 
 
 def start_storm(s, work, *options):
@@ -119,7 +53,7 @@ def main():
                 time.sleep(0.5)
                 s.start()
                 base = s.cpu_s()
-                with Probe(s) as probe, Peak(s) as peak:
+                with Probe(s, "probe", "token-of-the-probe-0123456789") as probe, Peak(s) as peak:
                     muster.wait_for("the probe to be in", lambda: probe.latencies_ms, 60)
                     figures = line(storm, 120)
                     latencies = probe.take()
