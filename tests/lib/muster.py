@@ -7,6 +7,7 @@
 """
 import json
 import os
+import re
 import random
 import shutil
 import signal
@@ -203,6 +204,11 @@ class Server:
         if token:
             body["access_token"] = token
         return self.api("POST", "/api/v1/devices", body)
+
+    def metric(self, name):
+        """The sum of a metric over its labels."""
+        text = self.request("GET", "/metrics", raw=True)[2].decode()
+        return sum(float(line.rsplit(" ", 1)[1]) for line in text.splitlines() if re.match(re.escape(name) + r"[ {]", line))
 
     def last(self, device_id):
         return self.api("GET", f"/api/v1/devices/{device_id}/telemetry")["metrics"]

@@ -153,6 +153,7 @@ def connecting(s):
 
 
 def connections(s):
+    muster.wait_for("the connections of the tests before to be gone", lambda: s.metric("muster_mqtt_connections") == 0)
     raws = [socket.create_connection(("127.0.0.1", s.ports["mqtt"]), 5) for _ in range(40)]
     def closed_at_once(raw):
         raw.settimeout(0.5)
