@@ -132,7 +132,7 @@ def prepare(work):
 
 
 def start_load(work):
-    return subprocess.Popen([os.path.join(muster.RELEASE_BIN, "ledger_client"), "--host", GUEST, "--users", f"{work}/users", "--publishers", str(DEVICES),
+    return subprocess.Popen([os.path.join(muster.BIN, "ledger_client"), "--host", GUEST, "--users", f"{work}/users", "--publishers", str(DEVICES),
                              "--topic", "$muster/telemetry", "--rate", "2000", "--patience-ms", "1000", "--ledger", f"{work}/ledger"],
                             stdout=subprocess.PIPE, text=True)
 
@@ -172,7 +172,7 @@ class Run:
 def run(work, cuts, seed, control):
     rng = random.Random(seed)
     prepare(work)
-    box = Run(work, os.path.join(muster.RELEASE_BIN, "nosync.so") if control else None)
+    box = Run(work, os.path.join(muster.BIN, "nosync.so") if control else None)
     load = start_load(work)
     begin, lost, account = time.monotonic(), [], None
     try:

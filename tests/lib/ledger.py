@@ -167,7 +167,7 @@ class Load:
 
     def __init__(self, path, port, host="127.0.0.1", publishers=0, subscribers=0, **options):
         self.path = path
-        command = [os.path.join(muster.RELEASE_BIN, "ledger_client"), "--ledger", path, "--host", host, "--port", str(port), "--publishers", str(publishers),
+        command = [os.path.join(muster.BIN, "ledger_client"), "--ledger", path, "--host", host, "--port", str(port), "--publishers", str(publishers),
                    "--subscribers", str(subscribers)]
         for name, value in options.items():
             command += ["--" + name.replace("_", "-"), str(value)]

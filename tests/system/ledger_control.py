@@ -1,4 +1,4 @@
-"""The account itself: with a server that loses nothing it finds nothing, and what a server without durable sessions loses it finds.
+"""The accounts themselves: with a server that loses nothing they find nothing, and what a server without durable sessions loses they find.
 
 mosquitto stands in for both: left running, and killed with the persistence it has by default.
 """
@@ -10,6 +10,7 @@ import sys
 import tempfile
 import time
 
+import contract
 import ledger
 import muster
 
@@ -44,6 +45,18 @@ def account(work, name, server, kills):
         return load.account.at_subscribers()
 
 
+def promises(server, kills):
+    c = contract.Contract(server.port)
+    with c.running():
+        for _ in range(kills):
+            time.sleep(0.7)
+            server.kill()
+            server.start()
+        time.sleep(1)
+    assert all(p.acked > 50 for p in c.pieces), str(c)
+    return c.verify()
+
+
 def main():
     work = tempfile.mkdtemp(prefix="muster-ledger-")
     os.chmod(work, 0o755)
@@ -53,7 +66,11 @@ def main():
         assert kept.problem() is None and kept.lost == 0 and kept.unknown == 0 and kept.acked >= 600, kept
         lost = account(work, "lost", server, 2)
         assert lost.problem() is not None and lost.lost > 0 and lost.gone > 0, lost
-        print(f"left running: {kept}\nkilled twice: {lost}")
+        kept_promises, broken = promises(server, 0), promises(server, 2)
+        assert not kept_promises, kept_promises
+        for piece in ("Messages", "Subscriptions", "Wills"):
+            assert any(b.startswith(piece) for b in broken), (piece, broken)
+        print(f"left running: {kept}\nkilled twice: {lost}\n{broken}")
     finally:
         server.kill()
     shutil.rmtree(work, ignore_errors=True)

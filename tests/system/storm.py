@@ -24,7 +24,7 @@ def start_storm(s, work, *options):
     with open(f"{work}/claim", "w") as f:
         f.write(s.api("POST", "/api/v1/claims", {"uses": CLIENTS, "ttl": "1h"})["token"])
     os.chmod(f"{work}/claim", 0o600)
-    return subprocess.Popen([os.path.join(muster.RELEASE_BIN, "storm"), "--http", str(s.ports["http"]), "--mqtts", str(s.ports["mqtts"]), "--ca", s.ca,
+    return subprocess.Popen([os.path.join(muster.BIN, "storm"), "--http", str(s.ports["http"]), "--mqtts", str(s.ports["mqtts"]), "--ca", s.ca,
                              "--claim", f"{work}/claim", "--clients", str(CLIENTS), *options], stdout=subprocess.PIPE, text=True)
 
 
