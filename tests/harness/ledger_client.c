@@ -573,7 +573,7 @@ static const struct option_row {
     {"payload", COUNT, &opt.payload},
     {"qos", COUNT, &opt.qos},                 // 1, 2, or 0: both, by turns
     {"version", COUNT, &opt.version},         // 4 (3.1.1), 5, or 0: both, by turns
-    {"offline-ms", COUNT, &opt.offline_ms},   // subscribers go away now and then, for at most so long
+    {"offline-ms", COUNT, &opt.offline_ms},   // clients go away now and then, for at most so long
     {"patience-ms", COUNT, &opt.patience_ms}, // a server silent for so long is taken for dead
     {"rate", FIGURE, &opt.rate},
     {"seconds", FIGURE, &opt.seconds},
@@ -693,7 +693,7 @@ static void listen_for(struct client *c, int64_t now)
     }
 }
 
-// What time asks for: connections that are due, subscribers whose absence begins.
+// What time asks for: connections that are due, clients whose absence begins.
 static void tick(int64_t now)
 {
     for (unsigned i = 0; i < clients_len; i++) {
@@ -702,7 +702,7 @@ static void tick(int64_t now)
             start(c);
         } else if (c->state != AWAY && c->state != OPEN && now >= c->leave_us) {
             drop(c);
-        } else if (c->state == OPEN && c->subscriber && c->subscribed && !quiet && now >= c->leave_us) {
+        } else if (c->state == OPEN && (c->subscribed || !c->subscriber) && !quiet && now >= c->leave_us) {
             go_away(c, 1000LL * (rand() % (int)(opt.offline_ms + 1)));
         } else if (c->state == OPEN) {
             listen_for(c, now);

@@ -53,10 +53,13 @@ class Messages(Piece):
                 raise AssertionError("the subscription was refused")
         self.listeners[1].drop()
 
-    def collect(self, i, seconds):
-        self.reopen(self.listeners[i])
-        for m in self.listeners[i].take(seconds):
+    def collect(self, i, messages):
+        for m in messages:
             self.got[i][int(m.topic.rsplit("/", 1)[1])].append(int(m.payload))
+
+    def listen(self, i):
+        self.reopen(self.listeners[i])
+        self.collect(i, self.listeners[i].take(0.01))
 
     def step(self):
         qos = 1 + self.steps % 2
@@ -67,9 +70,9 @@ class Messages(Piece):
             self.done[qos].add(seq)
             self.acked += 1
         if self.rng.random() < 0.2:
-            self.collect(0, 0.01)
+            self.listen(0)
         if self.rng.random() < 0.02:
-            self.collect(1, 0.01)
+            self.listen(1)
             self.listeners[1].drop()
 
     def verify(self):
@@ -78,10 +81,15 @@ class Messages(Piece):
             s.drop()
             if not s.open():
                 bad.append(f"the session {s.client_id} is gone")
-            self.collect(i, 1)
+            self.collect(i, s.take_until(lambda out, i=i: self.missing(i, out) == 0))
             for qos in (1, 2):
                 bad += self.judge(s.client_id, qos, self.got[i][qos])
         return bad
+
+    def missing(self, i, messages):
+        """How many acknowledged messages a listener lacks, with these."""
+        have = {(m.topic.rsplit("/", 1)[1], int(m.payload)) for m in messages}
+        return sum(1 for qos in (1, 2) for seq in self.done[qos] - set(self.got[i][qos]) if (str(qos), seq) not in have)
 
     def judge(self, who, qos, got):
         bad, firsts = [], list(dict.fromkeys(got))
@@ -98,7 +106,8 @@ class Messages(Piece):
 
 
 class Subscriptions(Piece):
-    """One session that subscribes to more and more, and leaves some of it."""
+    """One session that subscribes to ever new filters and leaves old ones, 300 at a time at most."""
+    MOST, REMEMBERED = 300, 500
 
     def begin(self):
         self.subscriber = self.session("k-subs", version=5)
@@ -108,8 +117,8 @@ class Subscriptions(Piece):
     def step(self):
         self.reopen(self.subscriber)
         on = [f for f, state in self.state.items() if state == "on"]
-        leave = len(on) > 3 and self.rng.random() < 0.3
-        name = self.rng.choice(on) if leave else f"k/sub/{len(self.state)}"
+        leave = len(on) >= self.MOST or (len(on) > 3 and self.rng.random() < 0.3)
+        name = self.rng.choice(on) if leave else f"k/sub/{self.steps}"
         self.state[name] = "?"
         code = self.subscriber.unsubscribe(name) if leave else self.subscriber.subscribe(name, 1)
         if code >= 0x80:
@@ -117,20 +126,24 @@ class Subscriptions(Piece):
             return
         self.state[name] = "off" if leave else "on"
         self.acked += 1
+        off = [f for f, state in self.state.items() if state == "off"]
+        for f in off[:-self.REMEMBERED]:
+            del self.state[f]
 
     def verify(self):
         self.subscriber.drop()
         present = self.subscriber.open()
         if not present and "on" in self.state.values():
             return ["the session with acknowledged subscriptions is gone"]
-        self.subscriber.take(0.2)
+        self.subscriber.take(0.05)
         p = self.session("k-subs-pub", version=5)
         p.open(clean=True)
         for name in self.state:
             p.publish(name, b"?", 1)
         p.close()
-        got = {m.topic for m in self.subscriber.take(0.7)}
-        missing = {f for f, state in self.state.items() if state == "on"} - got
+        on = {f for f, state in self.state.items() if state == "on"}
+        got = {m.topic for m in self.subscriber.take_until(lambda out: on <= {m.topic for m in out})}
+        missing = on - got
         extra = {f for f, state in self.state.items() if state == "off"} & got
         return ([f"{len(missing)} acknowledged subscriptions lost, e.g. {sorted(missing)[:5]}"] if missing else []) + \
                ([f"{len(extra)} subscriptions back after an acknowledged UNSUBSCRIBE, e.g. {sorted(extra)[:5]}"] if extra else [])
@@ -156,7 +169,8 @@ class Retained(Piece):
         reader = self.session("k-ret-reader", version=5, expiry_s=0)
         reader.open(clean=True)
         reader.subscribe("k/ret/#", 1)
-        have = {m.topic: m.payload for m in reader.take(0.7)}
+        there = {t for t, values in self.allowed.items() if None not in values}
+        have = {m.topic: m.payload for m in reader.take_until(lambda out: there <= {m.topic for m in out})}
         reader.close()
         return [f"retained {t}: {have.get(t)} instead of {sorted(map(str, v))}" for t, v in self.allowed.items() if have.get(t) not in v]
 
@@ -189,7 +203,7 @@ class Wills(Piece):
     def verify(self):
         self.watcher.drop()
         bad = [] if self.watcher.open() else ["the session of the wills' watcher is gone"]
-        self.got += [m.topic for m in self.watcher.take(1)]
+        self.got += [m.topic for m in self.watcher.take_until(lambda out: self.due <= set(self.got) | {m.topic for m in out})]
         missing = self.due - set(self.got)
         strange = set(self.got) - self.due - self.never - {f"k/will/{n}" for n in range(self.steps + 1)}
         if missing:

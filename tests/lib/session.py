@@ -218,6 +218,13 @@ class Session:
                 self._pump(min(0.05, seconds))
         return out
 
+    def take_until(self, enough, seconds=3):
+        """The messages that come until enough(messages) or for so long, and whatever follows at once."""
+        out, end = [], time.monotonic() + seconds
+        while not enough(out) and time.monotonic() < end:
+            out += self.take(0.02)
+        return out + self.take(0.05)
+
     def ping(self):
         """Whether the connection still works; what came meanwhile waits for take()."""
         try:
