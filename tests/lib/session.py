@@ -101,6 +101,7 @@ class Session:
         end = time.monotonic() + self.timeout
         while not done():
             if time.monotonic() > end:
+                self.drop()
                 raise Gone
             self._pump(0.1)
 
