@@ -20,7 +20,6 @@ struct mqtt_settings {
     struct mqtt_limits limits_before_auth;
     struct session_limits session;
     uint32_t connect_timeout_ms, claim_timeout_ms;
-    uint32_t connections_max;
     bool limit_loopback;
     uint16_t keep_alive_max_s;
     uint16_t receive_max;
