@@ -54,6 +54,7 @@ def free_port():
 
 class Server:
     """A server in a directory of its own. `kill()` is kill -9; `start()` again continues on the same data."""
+    host = "127.0.0.1"
 
     def __init__(self, data=None, args=(), release=False, plain=True, env=None, prefix=(), start=True, timeout=30):
         self.own_dir = data is None
@@ -156,7 +157,7 @@ class Server:
 
     def url(self, plain=None):
         plain = self.plain if plain is None else plain
-        return f"http://127.0.0.1:{self.ports['http']}" if plain else f"https://localhost:{self.ports['https']}"
+        return f"http://{self.host}:{self.ports['http']}" if plain else f"https://localhost:{self.ports['https']}"
 
     def request(self, method, path, body=None, token="", headers=None, raw=False, plain=None):
         """(status, headers, parsed body). `token`: "" takes the admin's, None none."""
