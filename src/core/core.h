@@ -72,6 +72,7 @@ enum core_slot {
     CORE_SLOT_IDENTITY,
     CORE_SLOT_COMMAND,
     CORE_SLOT_TWIN,
+    CORE_SLOT_TRACE,
     CORE_SLOT__COUNT
 };
 void *core_slot(const struct core *c, enum core_slot s);

@@ -32,6 +32,8 @@
     X(SETTINGS_WRITE, "settings:write")                                                                                \
     X(TOKEN_READ, "token:read")                                                                                        \
     X(TOKEN_WRITE, "token:write")                                                                                      \
+    X(DIAG_READ, "diag:read")                                                                                          \
+    X(DIAG_WRITE, "diag:write")                                                                                        \
     X(TENANT_READ, "tenant:read")   /* system owner only: across tenants */                                            \
     X(TENANT_WRITE, "tenant:write") /* system owner only */                                                            \
     X(METRICS_READ, "metrics:read") /* system owner only: figures of the whole process */

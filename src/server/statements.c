@@ -14,6 +14,7 @@
 #include "domain/registry/sql/device_group.sql.h"
 #include "domain/telemetry/sql/ledger.sql.h"
 #include "domain/telemetry/sql/retention.sql.h"
+#include "domain/trace/sql/trace.sql.h"
 #include "domain/twin/sql/twin.sql.h"
 #include "front/http/http_front.h"
 
@@ -31,7 +32,8 @@ size_t statement_tables(const struct sql_def *ret_tables[STATEMENT_TABLES_MAX], 
         TABLE(sql_audit),    TABLE(sql_device),       TABLE(sql_device_group),  TABLE(sql_certificate),
         TABLE(sql_claim),    TABLE(sql_device_token), TABLE(sql_identity_file), TABLE(sql_operator),
         TABLE(sql_presence), TABLE(sql_twin),         TABLE(sql_ledger),        TABLE(sql_retention),
-        TABLE(sql_command),  TABLE(sql_device_event), TABLE(sql_device_erase),  {http_sql, http_sql_len},
+        TABLE(sql_command),  TABLE(sql_device_event), TABLE(sql_device_erase),  TABLE(sql_trace),
+        {http_sql, http_sql_len},
     };
     _Static_assert(sizeof(all) / sizeof(all[0]) <= STATEMENT_TABLES_MAX, "room for all tables");
     size_t n = sizeof(all) / sizeof(all[0]);
