@@ -29,10 +29,10 @@ size_t statement_tables(const struct sql_def *ret_tables[STATEMENT_TABLES_MAX], 
         const struct sql_def *defs;
         size_t len;
     } all[] = {
-        TABLE(sql_audit),    TABLE(sql_device),       TABLE(sql_device_group),  TABLE(sql_certificate),
-        TABLE(sql_claim),    TABLE(sql_device_token), TABLE(sql_identity_file), TABLE(sql_operator),
-        TABLE(sql_presence), TABLE(sql_twin),         TABLE(sql_ledger),        TABLE(sql_retention),
-        TABLE(sql_command),  TABLE(sql_device_event), TABLE(sql_device_erase),  TABLE(sql_trace),
+        TABLE(sql_audit),         TABLE(sql_device),       TABLE(sql_device_group),  TABLE(sql_certificate),
+        TABLE(sql_claim),         TABLE(sql_device_token), TABLE(sql_identity_file), TABLE(sql_operator),
+        TABLE(sql_presence),      TABLE(sql_twin),         TABLE(sql_ledger),        TABLE(sql_retention),
+        TABLE(sql_command),       TABLE(sql_device_event), TABLE(sql_device_erase),  TABLE(sql_trace),
         {http_sql, http_sql_len},
     };
     _Static_assert(sizeof(all) / sizeof(all[0]) <= STATEMENT_TABLES_MAX, "room for all tables");

@@ -193,7 +193,12 @@ enum status trace_text(struct tx *tx, struct slice id, struct buf *out, struct e
     struct trace_row t;
     struct sheet w = {.out = out};
     enum status st = trace_find(tx, id, &t, err);
-    return st == ST_OK ? each(tx, t.row, put_line, &w, err) : st;
+    if (st != ST_OK) {
+        return st;
+    }
+    buf_printf(out, "# trace of %s %s: %lld records, %lld lost\n", trace_subject_text(t.subject), t.value,
+               (long long)t.records, (long long)t.lost);
+    return each(tx, t.row, put_line, &w, err);
 }
 
 enum status trace_pcapng(struct tx *tx, struct slice id, struct buf *out, struct err *err)

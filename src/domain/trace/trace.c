@@ -26,6 +26,11 @@ struct trace_hub *trace_hub_get(const struct core *c)
     return core_slot(c, CORE_SLOT_TRACE);
 }
 
+const char *trace_subject_text(enum trace_subject s)
+{
+    return (unsigned)s < TRACE_SUBJECT__COUNT ? subjects[s] : "unknown";
+}
+
 // --- rows ----------------------------------------------------------------------------------------------------------
 
 static void read_row(struct stmt *s, struct trace_row *r)

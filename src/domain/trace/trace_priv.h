@@ -87,6 +87,7 @@ struct trace_row {
     int64_t created_us, until_us, ended_us; // ended_us 0: running
     int64_t records, bytes, lost;
 };
+const char *trace_subject_text(enum trace_subject s); // "device"
 // ST_NOT_FOUND names the id. Any tx.
 enum status trace_find(struct tx *tx, struct slice id, struct trace_row *ret, struct err *err);
 // Ends a running trace; its place is free after the commit.

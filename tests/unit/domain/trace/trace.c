@@ -188,7 +188,8 @@ static void test_made_filled_stopped_deleted(void **state)
                         "refused: unknown or wrong credential");
     json_decref(v);
     assert_int_equal(testcore_run(&t, run_text, id), ST_OK);
-    const char *want = "2023-11-14T22:13:20.000001Z  in   192.0.2.1:99 #5  PINGREQ\n";
+    const char *want = "# trace of client c1: 3 records, 0 lost\n"
+                       "2023-11-14T22:13:20.000001Z  in   192.0.2.1:99 #5  PINGREQ\n";
     assert_true(slice_starts(buf_view(&t.out), slice_str(want)));
     assert_int_equal(testcore_run(&t, run_pcapng, id), ST_OK);
     assert_memory_equal(t.out.p, "\x0a\x0d\x0d\x0a", 4);
