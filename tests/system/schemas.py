@@ -73,7 +73,7 @@ class Api:
             return reply
         if "reply_content" in op:
             assert rh["Content-Type"].startswith(op["reply_content"]), (where, rh)
-            return raw.decode() if op["reply_content"].startswith("text/") else raw
+            return raw if "octet-stream" in op["reply_content"] else raw.decode()
         assert raw == b"" and status == 204, (where, status, raw)
         return None
 
