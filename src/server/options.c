@@ -5,9 +5,9 @@
 #include <string.h>
 
 #include "core/quota.h"
+#include "domain/broker/broker.h"
 #include "domain/identity/identity.h"
 #include "domain/policy/ban.h"
-#include "domain/policy/policy.h"
 #include "front/http/http_front.h"
 #include "front/mqtt/mqtt_front.h"
 
@@ -143,9 +143,9 @@ size_t server_modules(struct conf_module out[SERVER_MODULES_MAX])
         {"Server", server_keys, sizeof(server_keys) / sizeof(server_keys[0])},
         {"Storage", storage_keys, sizeof(storage_keys) / sizeof(storage_keys[0])},
         {"MQTT", mqtt_conf, MQTT_CONF_LEN},
+        {"Broker", broker_conf, BROKER_CONF_LEN},
         http_conf_module,
         identity_conf_module,
-        policy_conf_module,
         quota_conf_module,
         ban_conf_module,
     };

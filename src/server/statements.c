@@ -1,6 +1,10 @@
 #include "server/statements.h"
 
 #include "domain/audit/sql/audit.sql.h"
+#include "domain/broker/sql/broker_queue.sql.h"
+#include "domain/broker/sql/broker_retained.sql.h"
+#include "domain/broker/sql/broker_session.sql.h"
+#include "domain/broker/sql/broker_will.sql.h"
 #include "domain/command/sql/command.sql.h"
 #include "domain/command/sql/device_event.sql.h"
 #include "domain/identity/sql/certificate.sql.h"
@@ -38,7 +42,8 @@ size_t statement_tables(const struct sql_def *ret_tables[STATEMENT_TABLES_MAX], 
         TABLE(sql_presence),        TABLE(sql_twin),         TABLE(sql_ledger),        TABLE(sql_retention),
         TABLE(sql_command),         TABLE(sql_device_event), TABLE(sql_device_erase),  TABLE(sql_policy),
         TABLE(sql_device_password), TABLE(sql_attachment),   TABLE(sql_ban),           TABLE(sql_limit),
-        {http_sql, http_sql_len},
+        TABLE(sql_device_password), TABLE(sql_attachment),   TABLE(sql_broker_queue),  TABLE(sql_broker_retained),
+        TABLE(sql_broker_session),  TABLE(sql_broker_will),  {http_sql, http_sql_len},
     };
     _Static_assert(sizeof(all) / sizeof(all[0]) <= STATEMENT_TABLES_MAX, "room for all tables");
     size_t n = sizeof(all) / sizeof(all[0]);

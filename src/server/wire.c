@@ -14,6 +14,7 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "core/core.h"
+#include "domain/broker/broker.h"
 #include "domain/command/command.h"
 #include "domain/identity/identity.h"
 #include "domain/policy/ban.h"
@@ -47,8 +48,8 @@ static const struct {
 
 // Built in this order, taken down in the reverse one:
 //
-//   lock -> core (stores) -> identity (CA, keys, first token) -> loops, quotas -> modules' start -> fronts -> threads
-//   -> listeners
+//   lock -> core (stores) -> identity (CA, keys, first token) -> loops, quotas -> modules' start -> broker -> fronts
+//        -> threads -> listeners
 struct server {
     const struct conf *conf;
     int lock_fd;
@@ -56,6 +57,7 @@ struct server {
     struct core *core;
     struct identity *identity;
     struct quotas *quotas;
+    struct broker *broker;
     struct mqtt_front *mqtt;
     struct http_front *http;
     struct loop *loops[IO_THREADS_MAX];
@@ -192,9 +194,15 @@ static enum status open_loops(struct server *s, struct err *err)
     return ST_OK;
 }
 
+static enum status open_broker(struct server *s, struct err *err)
+{
+    enum status st = broker_new(s->core, s->loops, s->loops_len, s->conf, &s->broker, err);
+    return st == ST_OK ? core_boot(s->core, broker_start, s->broker, err) : st;
+}
+
 static enum status open_fronts(struct server *s, struct err *err)
 {
-    enum status st = mqtt_front_new(s->core, s->loops, s->loops_len, s->conf, &s->mqtt, err);
+    enum status st = mqtt_front_new(s->core, s->broker, s->loops, s->loops_len, s->conf, &s->mqtt, err);
     if (st != ST_OK) {
         return st;
     }
@@ -269,9 +277,9 @@ static enum status open_listeners(struct server *s, struct err *err)
 
 enum status server_new(const struct conf *conf, struct server **ret, struct err *err)
 {
-    static enum status (*const steps[])(struct server *, struct err *) = {open_dir,    open_core,     open_identity,
-                                                                          open_loops,  open_quotas,   start_modules,
-                                                                          open_fronts, start_threads, open_listeners};
+    static enum status (*const steps[])(struct server *, struct err *) = {
+        open_dir,      open_core,   open_identity, open_loops,    open_quotas,
+        start_modules, open_broker, open_fronts,   start_threads, open_listeners};
     struct server *s = calloc(1, sizeof(*s));
     if (s == NULL) {
         return err_set(err, ST_NOMEM, "no memory for the server");
@@ -362,6 +370,9 @@ void server_stop(struct server *s)
     for (unsigned i = 0; i < s->loops_len; i++) {
         loop_join(s->loops[i]);
     }
+    if (s->broker != NULL) {
+        broker_release(s->broker);
+    }
     if (s->core != NULL) {
         telemetry_stop(s->core);
         presence_stop(s->core);
@@ -383,6 +394,7 @@ void server_free(struct server *s)
     }
     http_front_free(s->http);
     mqtt_front_free(s->mqtt);
+    broker_free(s->broker);
     for (unsigned i = 0; i < s->loops_len; i++) {
         loop_free(s->loops[i]);
     }

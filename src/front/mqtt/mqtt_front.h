@@ -1,4 +1,4 @@
-// MQTT for devices: one front object for all loops and listeners, plain and TLS.
+// MQTT for devices and applications: one front object for all loops and listeners, plain and TLS.
 //
 //   mqtt_front_new -> listeners (mqtt_front_listen fills their configuration) -> mqtt_front_stop -> mqtt_front_free
 //
@@ -9,17 +9,18 @@
 
 #include "core/conf.h"
 #include "core/core.h"
+#include "domain/broker/broker.h"
 #include "net/conn.h"
 
-#define MQTT_CONF_LEN 19
+#define MQTT_CONF_LEN 27
 extern const struct conf_key mqtt_conf[MQTT_CONF_LEN];
 
 struct mqtt_front;
 
 // Before the loops run. `loops` (copied) are all the loops that connections may live on; `conf` is read here and not kept.
 // ST_NOMEM.
-enum status mqtt_front_new(struct core *core, struct loop *const *loops, unsigned loops_len, const struct conf *conf,
-                           struct mqtt_front **ret, struct err *err);
+enum status mqtt_front_new(struct core *core, struct broker *broker, struct loop *const *loops, unsigned loops_len,
+                           const struct conf *conf, struct mqtt_front **ret, struct err *err);
 // Fills protocol, front, limits and timeouts of a listener; address, TLS context and loops are the caller's.
 void mqtt_front_listen(const struct mqtt_front *f, struct listen_conf *ret);
 // Any thread. Every open connection is told that the server shuts down (MQTT 5: DISCONNECT 0x8B) and closed once its
