@@ -86,6 +86,7 @@ void parcels_put(struct broker *b, unsigned loop, struct parcel *p)
         return;
     }
     ps->items[ps->len++] = *p;
+    *p = (struct parcel){0}; // taken
 }
 
 void parcels_flush(struct broker *b)
