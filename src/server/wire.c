@@ -17,7 +17,10 @@
 #include "domain/broker/broker.h"
 #include "domain/command/command.h"
 #include "domain/identity/identity.h"
+#include "domain/policy/ban.h"
+#include "domain/policy/limit.h"
 #include "domain/policy/policy.h"
+#include "domain/policy/security.h"
 #include "domain/presence/presence.h"
 #include "domain/registry/registry.h"
 #include "domain/telemetry/ingest.h"
@@ -45,8 +48,8 @@ static const struct {
 
 // Built in this order, taken down in the reverse one:
 //
-//   lock -> core (stores) -> identity (CA, keys, first token) -> modules' start -> loops -> broker -> fronts -> threads
-//        -> listeners
+//   lock -> core (stores) -> identity (CA, keys, first token) -> loops, quotas -> modules' start -> broker -> fronts
+//        -> threads -> listeners
 struct server {
     const struct conf *conf;
     int lock_fd;
@@ -54,6 +57,7 @@ struct server {
     struct core *core;
     struct identity *identity;
     struct broker *broker;
+    struct quotas *quotas;
     struct mqtt_front *mqtt;
     struct http_front *http;
     struct loop *loops[IO_THREADS_MAX];
@@ -143,18 +147,14 @@ static enum status open_identity(struct server *s, struct err *err)
 // Lowest first: each finds the world as its predecessors left it.
 static enum status start_modules(struct server *s, struct err *err)
 {
-    const char *anonymous = conf_str(s->conf, "mqtt.anonymous");
+    struct ban_conf bans;
+    struct policy_conf policies = {.anonymous = conf_str(s->conf, "mqtt.anonymous")};
+    ban_conf_read(s->conf, &bans);
     const struct {
         enum status (*start)(struct tx *tx, void *arg, struct err *err);
         void *arg;
-    } starts[] = {
-        {registry_start, NULL}, {policy_start, anonymous[0] != '\0' ? (void *)(uintptr_t)anonymous : NULL},
-        {presence_start, NULL}, {telemetry_start, NULL},
-        {command_start, NULL},
-    };
-    if (anonymous[0] != '\0') {
-        log_warn("server", "clients without a credential are let in on plain listeners", LOGS("policy", anonymous));
-    }
+    } starts[] = {{registry_start, NULL}, {security_start, NULL}, {policy_start, &policies}, {ban_start, &bans},
+                  {limit_start, NULL},    {presence_start, NULL}, {telemetry_start, NULL},   {command_start, NULL}};
     for (size_t i = 0; i < sizeof(starts) / sizeof(starts[0]); i++) {
         enum status st = core_boot(s->core, starts[i].start, starts[i].arg, err);
         if (st != ST_OK) {
@@ -163,6 +163,18 @@ static enum status start_modules(struct server *s, struct err *err)
     }
     gauges_register(s->core);
     return ST_OK;
+}
+
+// One share of each tenant's rate for each loop.
+static enum status open_quotas(struct server *s, struct err *err)
+{
+    struct quota_conf qc;
+    quota_conf_read(s->conf, &qc);
+    enum status st = quotas_new(&qc, s->loops_len, &s->quotas, err);
+    if (st == ST_OK) {
+        quotas_set(s->core, s->quotas);
+    }
+    return st;
 }
 
 static enum status open_loops(struct server *s, struct err *err)
@@ -265,9 +277,9 @@ static enum status open_listeners(struct server *s, struct err *err)
 
 enum status server_new(const struct conf *conf, struct server **ret, struct err *err)
 {
-    static enum status (*const steps[])(struct server *, struct err *) = {open_dir,      open_core,     open_identity,
-                                                                          start_modules, open_loops,    open_broker,
-                                                                          open_fronts,   start_threads, open_listeners};
+    static enum status (*const steps[])(struct server *, struct err *) = {
+        open_dir,      open_core,   open_identity, open_loops,    open_quotas,
+        start_modules, open_broker, open_fronts,   start_threads, open_listeners};
     struct server *s = calloc(1, sizeof(*s));
     if (s == NULL) {
         return err_set(err, ST_NOMEM, "no memory for the server");
@@ -364,7 +376,9 @@ void server_stop(struct server *s)
     if (s->core != NULL) {
         telemetry_stop(s->core);
         presence_stop(s->core);
+        ban_stop(s->core);
         policy_stop(s->core);
+        security_stop(s->core);
         registry_release(s->core);
     }
     s->started = false;
@@ -387,6 +401,7 @@ void server_free(struct server *s)
     tls_unref(s->tls[0]);
     tls_unref(s->tls[1]);
     identity_free(s->identity);
+    quotas_free(s->quotas);
     core_free(s->core);
     if (s->lock_fd >= 0) {
         close(s->lock_fd);

@@ -13,6 +13,17 @@
 
 #define VALUES_MAX 128 // different variables of all policies that apply to one principal; more have no value
 
+static const struct conf_key conf_keys[] = {
+    {.name = "mqtt.anonymous",
+     .type = CONF_STRING,
+     .dflt = "",
+     .help = "Id of a policy in the tenant \"default\": clients without any credential may come in on listeners "
+             "without TLS "
+             "and do what it allows. For tests and trusted networks; empty lets nobody in."},
+};
+const struct conf_module policy_conf_module = {"Anonymous clients", conf_keys,
+                                               sizeof(conf_keys) / sizeof(conf_keys[0])};
+
 // --- policies in memory ------------------------------------------------------------------------------------------
 
 // A document that was stored and does not compile any more allows nothing, and says so.
@@ -332,15 +343,19 @@ static enum status device_changed(struct tx *tx, uint32_t tenant, uint64_t devic
 
 enum status policy_start(struct tx *tx, void *arg, struct err *err)
 {
-    const char *anonymous = arg;
+    const struct policy_conf *conf = arg;
     struct policies *ps = calloc(1, sizeof(*ps));
     if (ps == NULL) {
         return err_set(err, ST_NOMEM, "no memory for policies");
     }
     map_init(&ps->by_row);
-    if (anonymous != NULL && !slice_to_cstr(slice_str(anonymous), ps->anonymous, sizeof(ps->anonymous))) {
+    if (conf != NULL && !slice_to_cstr(slice_str(conf->anonymous), ps->anonymous, sizeof(ps->anonymous))) {
         free(ps);
         return err_at(err, ST_INVALID, "mqtt.anonymous", "a policy's id has at most %d characters", ID_MAX);
+    }
+    if (ps->anonymous[0] != '\0') {
+        log_warn("policy", "clients without a credential may come in where there is no TLS",
+                 LOGS("policy", ps->anonymous));
     }
     core_set_slot(tx->core, CORE_SLOT_POLICY, ps);
     return registry_watch_data(tx->core, device_changed, err);

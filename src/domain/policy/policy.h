@@ -21,6 +21,7 @@
 #include <jansson.h>
 
 #include "base/json.h"
+#include "core/conf.h"
 #include "core/core.h"
 #include "domain/policy/permit.h"
 #include "domain/registry/registry.h"
@@ -37,10 +38,14 @@
 #define POLICY_PER_TENANT_MAX  1000
 #define POLICY_DESCRIPTION_MAX 1024
 
+extern const struct conf_module policy_conf_module; // "mqtt.anonymous"
+
 // --- life ----------------------------------------------------------------------------------------------------------
 
-// core_boot, after identity_open and before the broker starts. arg: id of the policy of anonymous clients in the tenant
-// "default" (const char *, copied), or NULL.
+struct policy_conf {
+    const char *anonymous; // id of the policy of anonymous clients in the tenant "default"; "": none may come in
+};
+// core_boot, after identity_open and before the broker starts. arg: const struct policy_conf, copied; NULL: all defaults.
 enum status policy_start(struct tx *tx, void *arg, struct err *err);
 void policy_stop(struct core *c); // after core_stop; permits may live longer
 

@@ -37,11 +37,11 @@ static enum status run_start(struct tx *tx, void *arg, struct err *err)
 
 static int setup(void **state)
 {
-    static char anonymous[] = "guests";
+    struct policy_conf conf = {.anonymous = "guests"};
     (void)state;
     testcore_open(&t);
     assert_int_equal(testcore_identity(&t), ST_OK);
-    assert_int_equal(testcore_run(&t, run_start, anonymous), ST_OK);
+    assert_int_equal(testcore_run(&t, run_start, &conf), ST_OK);
     policy_on_change(t.core, on_change, NULL);
     told_len = 0;
     refuse_change = false;
