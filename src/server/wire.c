@@ -56,8 +56,8 @@ struct server {
     char dir[PATH_MAX];
     struct core *core;
     struct identity *identity;
-    struct quotas *quotas;
     struct broker *broker;
+    struct quotas *quotas;
     struct mqtt_front *mqtt;
     struct http_front *http;
     struct loop *loops[IO_THREADS_MAX];

@@ -665,10 +665,9 @@ void broker_settle(struct broker_loop *bl, struct broker_session *s, struct link
         fake_broker.settled[fake_broker.settled_len++] = (struct fake_settled){what, seq_or_packet_id, link_ref(link)};
     }
 }
-void broker_give_back(struct broker_loop *bl, struct broker_session *s, struct message *msg, uint64_t share)
+void broker_give_back(struct broker_loop *bl, struct message *msg, uint64_t share)
 {
     (void)bl;
-    (void)s;
     (void)share;
     fake_broker.given_back++;
     message_unref(msg);
