@@ -115,7 +115,7 @@ static struct batch *gather(struct broker_loop *bl)
 static enum status given_back(struct tx *tx, struct work *w, const struct item *it, struct err *err)
 {
     struct group *g = map_get_u64(&w->b->index.groups, it->share);
-    return g != NULL ? work_publish_group(tx, w, it->msg, g, it->session, err) : ST_OK;
+    return g != NULL ? work_publish_group(tx, w, it->msg, g, NULL, err) : ST_OK;
 }
 
 static enum status store_item(struct tx *tx, struct work *w, const struct item *it, struct broker_ack *ack,
@@ -310,8 +310,9 @@ bool batch_put(struct broker_loop *bl, const struct broker_item *in)
     }
     b->acks[b->items_len] =
         (struct broker_ack){.conn = in->conn, .packet_id = in->packet_id, .status = ST_OK, .matched = in->matched};
-    b->items[b->items_len++] =
-        (struct item){.msg = message_ref(in->msg), .session = broker_session_ref(in->session), .share = in->share};
+    b->items[b->items_len++] = (struct item){.msg = message_ref(in->msg),
+                                             .session = in->session != NULL ? broker_session_ref(in->session) : NULL,
+                                             .share = in->share};
     b->bytes += message_bytes(in->msg);
     return true;
 }

@@ -382,9 +382,9 @@ enum broker_went broker_publish(struct broker_loop *bl, const struct broker_in *
     return store && in->publish->qos > 0 ? BROKER_LATER : BROKER_DONE;
 }
 
-void broker_give_back(struct broker_loop *bl, struct broker_session *s, struct message *msg, uint64_t share)
+void broker_give_back(struct broker_loop *bl, struct message *msg, uint64_t share)
 {
-    const struct broker_item item = {.msg = msg, .session = s, .share = share};
+    const struct broker_item item = {.msg = msg, .share = share};
     if (!batch_put(bl, &item)) {
         log_error("broker", "no memory to give a message to another member of a shared subscription");
     }

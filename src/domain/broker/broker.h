@@ -180,9 +180,10 @@ enum broker_settle {
 };
 void broker_settle(struct broker_loop *bl, struct broker_session *s, struct link *link, enum broker_settle what,
                    uint64_t seq_or_packet_id);
-// The connection of `s` has ended while a QoS 1 message of a shared subscription that is not durable (delivery.seq 0, share
-// not 0) was not acknowledged, or before it was sent: another member gets it (4.8.2). Takes the reference.
-void broker_give_back(struct broker_loop *bl, struct broker_session *s, struct message *msg, uint64_t share);
+// A connection has ended while a QoS 1 message of a shared subscription that is not durable (delivery.seq 0, share not 0) was
+// not acknowledged, or before it was sent, or the message came when it had ended: another member gets it (4.8.2). Takes the
+// reference.
+void broker_give_back(struct broker_loop *bl, struct message *msg, uint64_t share);
 // A message with a durable effect of another module (telemetry, twin, ...) came with QoS 2: keeps its packet id in the same
 // transaction. Core thread. No effect for sessions that are not durable.
 enum status broker_inbound_put(struct tx *tx, struct broker_session *s, uint16_t packet_id, struct err *err);

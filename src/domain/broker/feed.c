@@ -86,6 +86,7 @@ void parcels_put(struct broker *b, unsigned loop, struct parcel *p)
         return;
     }
     ps->items[ps->len++] = *p;
+    *p = (struct parcel){0};
 }
 
 void parcels_flush(struct broker *b)
@@ -249,7 +250,7 @@ static void page_done(struct broker *b, struct feed_page *page)
     }
     uint32_t i = 0;
     while (i < page->parcels_len && queue_push(b, s, &page->parcels[i])) {
-        page->parcels[i++] = (struct parcel){0};
+        i++;
     }
     bool all = i == page->parcels_len;
     q->pushed = all && page->last > q->pushed ? page->last : q->pushed;

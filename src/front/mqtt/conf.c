@@ -61,12 +61,6 @@ const struct conf_key mqtt_conf[MQTT_CONF_LEN] = {
              "3.1.1 "
              "clients are "
              "read more slowly."},
-    {.name = "mqtt.anonymous",
-     .type = CONF_STRING,
-     .dflt = "",
-     .help = "Policy of clients that come without any credential over a plain listener, in the tenant \"default\": for "
-             "tests "
-             "and trusted networks; empty: they are refused."},
     {.name = "mqtt.publishes_per_client",
      .type = CONF_INT,
      .dflt = "0",

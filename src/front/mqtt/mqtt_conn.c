@@ -46,7 +46,7 @@ static void give_back(struct mqtt_conn *mc)
 {
     struct waiting *w;
     while (mc->out != NULL && (w = outbox_give_back(mc->out)) != NULL) {
-        broker_give_back(mc->home->broker, mc->session, message_ref(w->msg), w->share);
+        broker_give_back(mc->home->broker, message_ref(w->msg), w->share);
         waiting_free(w);
     }
 }
