@@ -1,4 +1,5 @@
 // Policies in the store: made, changed, deleted, listed.
+#include <stdio.h>
 #include <stdlib.h>
 
 #include "base/clock.h"
@@ -70,6 +71,15 @@ static enum status check_new(struct tx *tx, struct slice id, struct err *err)
     return st;
 }
 
+// The document is a member of the request: its pointers begin there.
+static enum status in_document(struct err *err)
+{
+    struct err inner = *err;
+    char where[sizeof(inner.where) + sizeof("/document")];
+    (void)snprintf(where, sizeof(where), "/document%s", inner.where);
+    return err_at(err, ST_INVALID, where, "%s", inner.text);
+}
+
 // Compiles the document and writes its text, which must not be too long.
 static enum status compile(const json_t *document, struct buf *text, struct policy_doc **ret, struct err *err)
 {
@@ -81,7 +91,7 @@ static enum status compile(const json_t *document, struct buf *text, struct poli
                  ? err_set(err, ST_NOMEM, "no memory")
                  : err_at(err, ST_TOO_LARGE, "/document", "a policy is at most %d bytes", POLICY_DOCUMENT_MAX);
     }
-    return st == ST_INVALID ? err_wrap(err, "document") : st;
+    return st == ST_INVALID ? in_document(err) : st;
 }
 
 static enum status record(struct tx *tx, const char *action, const char *id, struct slice before, struct slice after,

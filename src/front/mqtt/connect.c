@@ -5,6 +5,7 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "base/rand.h"
+#include "domain/identity/device_password.h"
 #include "domain/identity/identity.h"
 #include "domain/policy/policy.h"
 #include "domain/presence/presence.h"
@@ -24,6 +25,7 @@ struct connect_op {
     struct leave *leave;
     struct mqtt_packet packet; // slices into bytes
     struct credential cred;    // the same
+    struct device_login login;
     struct presence_info info;
     struct device_ref device;
     bool id_assigned, keep_alive_told;
@@ -211,7 +213,7 @@ static enum status connect_run(struct tx *tx, struct op *op, struct err *err)
     struct connect_op *co = (struct connect_op *)op;
     struct principal *who = &co->link->who;
     enum status s = identity_authenticate(tx, &co->cred, who, &co->device, err);
-    if (s == ST_UNAUTHENTICATED) {
+    if (s == ST_UNAUTHENTICATED && co->login.state != LOGIN_ASKED) {
         identity_auth_failed(tx->core, co->cred.peer_addr);
     }
     if (s != ST_OK) {
@@ -334,10 +336,24 @@ static void undo(struct connect_op *co)
     co->leave = NULL;
 }
 
+// A password takes milliseconds to check: here, and then the core is asked once more. False: there is none to check.
+static bool ask_again(struct connect_op *co)
+{
+    if (co->op.status != ST_UNAUTHENTICATED || co->login.state != LOGIN_ASKED) {
+        return false;
+    }
+    device_password_check(&co->login, co->cred.password);
+    core_submit(co->home->front->core, &co->op);
+    return true;
+}
+
 static void connect_done(struct op *op)
 {
     struct connect_op *co = (struct connect_op *)op;
     struct mqtt_conn *mc = co->link->front;
+    if (mc != NULL && mc->state == MS_CONNECTING && ask_again(co)) {
+        return;
+    }
     if (op->status == ST_OK && mc == NULL) {
         undo(co);
     } else if (op->status == ST_OK) {
@@ -404,6 +420,9 @@ static void fill_credential(struct connect_op *co, const struct mqtt_conn *mc, s
         co->cred.client_id = keep(b, slice_str(assigned));
         co->id_assigned = true;
     }
+    co->cred.mqtt = true;
+    co->cred.anonymous = conn_tls(mc->net) == NULL; // only where nobody expects to be known
+    co->cred.login = &co->login;
     co->cred.username = sent(c->has_username, c->username);
     co->cred.password = sent(c->has_password, c->password);
     co->cred.peer_addr = keep(b, slice_str(conn_peer_addr(mc->net)));

@@ -277,13 +277,22 @@ static void deliver_one(struct mqtt_conn *mc, const struct delivery *d)
     queue(mc, waiting_message(d));
 }
 
+// The connection has ended meanwhile: what is durable stays in the store, what came by a shared subscription goes to another.
+static void undeliverable(struct mqtt_loop *home, const struct delivery *d)
+{
+    if (d->share != 0 && d->seq == 0 && d->qos == 1) {
+        broker_give_back(home->broker, message_ref(d->msg), d->share);
+    }
+}
+
 void mqtt_on_broker_deliver(void *arg, struct link *to, const struct delivery *d, size_t n)
 {
-    (void)arg;
     struct mqtt_conn *mc = to->front;
-    for (size_t i = 0; mc != NULL && i < n; i++) {
-        if (mc->state == MS_OPEN || mc->state == MS_CONNECTING) {
+    for (size_t i = 0; i < n; i++) {
+        if (mc != NULL && (mc->state == MS_OPEN || mc->state == MS_CONNECTING)) {
             deliver_one(mc, &d[i]);
+        } else {
+            undeliverable(arg, &d[i]);
         }
     }
 }

@@ -31,7 +31,6 @@ struct mqtt_settings {
     uint8_t redirect;     // reason code that sends clients elsewhere; 0: none
     char redirect_to[256];
     char response_information[256];
-    bool anonymous;
     uint16_t alias_max;
     uint32_t publish_rate, publish_burst; // per client; rate 0: any number
     size_t pending_max;

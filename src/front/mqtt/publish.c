@@ -196,7 +196,7 @@ static void telemetry(struct mqtt_conn *mc, const struct mqtt_publish *b)
     look_at_congestion(home);
 }
 
-// To the server's own topics.
+// To the server's own topics. The retain flag has no meaning there.
 static void native(struct mqtt_conn *mc, const struct mqtt_publish *b, struct slice topic)
 {
     struct err *err = &mc->home->err;
@@ -205,9 +205,6 @@ static void native(struct mqtt_conn *mc, const struct mqtt_publish *b, struct sl
     enum status s = topics_route(topic, (enum principal_kind)mc->who, &route, &param, err);
     if (s != ST_OK) {
         counter_message_lost_route();
-    } else if (b->retain) {
-        s = err_set(err, ST_FORBIDDEN, "messages to the server itself are not retained");
-        counter_message(route, false, 1);
     } else if (route == ROUTE_TELEMETRY) {
         telemetry(mc, b);
         return;

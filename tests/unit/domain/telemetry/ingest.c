@@ -117,7 +117,7 @@ static void put_one(struct world *w, struct message *m, uint16_t packet_id)
     }
     struct slice payload = m->len > 0 ? slice_make(m->payload, m->len) : slice_str(text);
     struct slice type = m->content_type != NULL ? slice_str(m->content_type) : (struct slice){NULL, 0};
-    m->status = ingest_put(w->in, m->link, packet_id, m->dup, payload, type, &m->err);
+    m->status = ingest_put(w->in, m->link, NULL, packet_id, m->dup, payload, type, &m->err);
 }
 
 static void turn_run(struct post *p)
