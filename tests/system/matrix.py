@@ -87,6 +87,8 @@ class Fixtures:
     def params(self, op):
         names = re.findall(r"\{(\w+)\}", op["path"])
         device = self.device() if "device" in names else None
+        if op["name"] == "device_password.revoke":
+            self.api.made("PUT", f"/api/v1/devices/{device}/password", self.owner, {})
         values = {}
         for n in names:
             values[n] = device if n == "device" else getattr(self, "param_" + n)(op, device)

@@ -583,6 +583,7 @@ def repeats(a):
         if not op.get("idempotent"):
             continue
         bodies = {"device.create": ({"id": "idem"}, {"id": "idem2"}), "group.create": ({"id": "idem"}, {"id": "idem2"}),
+                  "policy.create": ({"id": "idem", "document": ALLOW}, {"id": "idem2", "document": ALLOW}),
                   "command.send": ({"name": "once"}, {"name": "twice"})}[name]
         first = a.call(name, {"device": "d1"}, bodies[0], headers=key)
         assert a.call(name, {"device": "d1"}, bodies[0], headers=key) == first and a.last_headers["Idempotency-Replayed"] == "true", name
