@@ -56,6 +56,7 @@ struct conn_ws {
     struct ws in;
     struct outq framed; // to send: what was written before the upgrade, then frames
     struct buf kept;    // read but not taken apart: the front paused
+    enum ws_event end;  // the end of the frames has come while it did; WS_ALL: it has not
     bool close_sent;
 };
 
