@@ -7,6 +7,7 @@
 """
 import json
 import os
+import re
 import random
 import shutil
 import signal
@@ -53,6 +54,7 @@ def free_port():
 
 class Server:
     """A server in a directory of its own. `kill()` is kill -9; `start()` again continues on the same data."""
+    host = "127.0.0.1"
 
     def __init__(self, data=None, args=(), release=False, plain=True, env=None, prefix=(), start=True, timeout=30):
         self.own_dir = data is None
@@ -155,7 +157,7 @@ class Server:
 
     def url(self, plain=None):
         plain = self.plain if plain is None else plain
-        return f"http://127.0.0.1:{self.ports['http']}" if plain else f"https://localhost:{self.ports['https']}"
+        return f"http://{self.host}:{self.ports['http']}" if plain else f"https://localhost:{self.ports['https']}"
 
     def request(self, method, path, body=None, token="", headers=None, raw=False, plain=None):
         """(status, headers, parsed body). `token`: "" takes the admin's, None none."""
@@ -202,6 +204,11 @@ class Server:
         if token:
             body["access_token"] = token
         return self.api("POST", "/api/v1/devices", body)
+
+    def metric(self, name):
+        """The sum of a metric over its labels."""
+        text = self.request("GET", "/metrics", raw=True)[2].decode()
+        return sum(float(line.rsplit(" ", 1)[1]) for line in text.splitlines() if re.match(re.escape(name) + r"[ {]", line))
 
     def last(self, device_id):
         return self.api("GET", f"/api/v1/devices/{device_id}/telemetry")["metrics"]
