@@ -24,6 +24,7 @@
 #include "domain/presence/presence.h"
 #include "domain/registry/registry.h"
 #include "domain/telemetry/ingest.h"
+#include "domain/trace/trace.h"
 #include "front/http/api_ops.h"
 #include "front/http/http_front.h"
 #include "front/mqtt/mqtt_front.h"
@@ -69,6 +70,7 @@ struct server {
     struct identity *identity;
     struct broker *broker;
     struct quotas *quotas;
+    struct trace_hub *trace;
     struct mqtt_front *mqtt;
     struct http_front *http;
     struct loop *loops[IO_THREADS_MAX];
@@ -226,6 +228,14 @@ static void take_websocket(void *arg, struct conn *c, struct slice answer)
     conn_upgrade(c, &s->websocket, answer);
 }
 
+// What needs the loops and the stores, and the fronts need.
+static enum status open_trace(struct server *s, struct err *err)
+{
+    s->trace = trace_hub_new(s->core, s->loops, s->loops_len);
+    return s->trace != NULL ? core_boot(s->core, trace_start, s->trace, err)
+                            : err_set(err, ST_NOMEM, "no memory for traces");
+}
+
 static enum status open_fronts(struct server *s, struct err *err)
 {
     enum status st = mqtt_front_new(s->core, s->broker, s->loops, s->loops_len, s->conf, &s->mqtt, err);
@@ -351,7 +361,7 @@ static enum status open_listeners(struct server *s, struct err *err)
 enum status server_new(const struct conf *conf, struct server **ret, struct err *err)
 {
     static enum status (*const steps[])(struct server *, struct err *) = {
-        open_dir,      open_core,   open_identity, open_loops,    open_quotas,
+        open_dir,      open_core,   open_identity, open_loops,    open_quotas,   open_trace,
         start_modules, open_broker, open_fronts,   start_threads, open_listeners};
     struct server *s = calloc(1, sizeof(*s));
     if (s == NULL) {
@@ -470,6 +480,7 @@ void server_free(struct server *s)
     http_front_free(s->http);
     mqtt_front_free(s->mqtt);
     broker_free(s->broker);
+    trace_hub_free(s->trace);
     for (unsigned i = 0; i < s->loops_len; i++) {
         loop_free(s->loops[i]);
     }
