@@ -43,8 +43,6 @@ static void read_settings(const struct conf *c, struct mqtt_settings *s)
     s->keep_alive_max_s = (uint16_t)(conf_int(c, "mqtt.keep_alive_max") / 1000000);
     s->receive_max = (uint16_t)conf_int(c, "mqtt.receive_max");
     s->alias_max = (uint16_t)conf_int(c, "mqtt.topic_alias_max");
-    s->publish_rate = (uint32_t)conf_int(c, "mqtt.publishes_per_client");
-    s->publish_burst = (uint32_t)conf_int(c, "mqtt.publishes_burst");
     s->pending_max = (size_t)conf_int(c, "mqtt.pending_max");
 }
 
@@ -78,6 +76,7 @@ static bool open_loop(struct mqtt_front *f, struct mqtt_loop *home, struct loop 
     home->scratch = buf_heap((size_t)f->settings.limits.packet_max * JSON_FROM_CBOR);
     home->ingest = ingest_new(f->core, l, mqtt_on_ingest_acked, home);
     home->broker = broker_loop(broker, l);
+    home->quotas = quota_loop(f->quotas, (unsigned)(home - f->loops));
     const struct broker_front serve = {.on_deliver = mqtt_on_broker_deliver,
                                        .on_acked = mqtt_on_broker_acked,
                                        .on_settled = mqtt_on_broker_settled,
@@ -95,6 +94,7 @@ enum status mqtt_front_new(struct core *core, struct broker *broker, struct loop
         return err_set(err, ST_NOMEM, "no memory for the MQTT front");
     }
     f->core = core;
+    f->quotas = quotas_of(core);
     read_settings(conf, &f->settings);
     f->connects = new_connects(conf);
     f->loops_len = loops_len;

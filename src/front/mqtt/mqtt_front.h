@@ -17,7 +17,7 @@ extern const struct conf_key mqtt_conf[MQTT_CONF_LEN];
 
 struct mqtt_front;
 
-// Before the loops run. `loops` (copied) are all the loops that connections may live on; `conf` is read here and not kept.
+// Before the loops run, after quotas_set. `loops` (copied) are all the loops that connections may live on; `conf` is read here and not kept.
 // ST_NOMEM.
 enum status mqtt_front_new(struct core *core, struct broker *broker, struct loop *const *loops, unsigned loops_len,
                            const struct conf *conf, struct mqtt_front **ret, struct err *err);
