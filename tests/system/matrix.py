@@ -129,6 +129,12 @@ class Fixtures:
         device = self.enrolled()
         return self.api.made("GET", f"/api/v1/certs?device={device}", self.owner)["items"][0]["fingerprint"]
 
+    def param_trace(self, op, device):
+        trace = self.api.made("POST", "/api/v1/traces", self.owner, {"client": self.name("c"), "for": "2s"})["id"]
+        if op["name"] != "trace.stop":
+            self.api.made("POST", f"/api/v1/traces/{trace}/stop", self.owner)
+        return trace
+
     def param_metric(self, op, device):
         return "temperature"
 
@@ -142,6 +148,7 @@ class Fixtures:
             "token.create": lambda: {"name": name("t"), "role": "viewer"},
             "device_state.set": lambda: {"state": "suspended"},
             "group_member.add": lambda: {"devices": [self.device()]},
+            "trace.create": lambda: {"client": name("c"), "for": "2s"},
             "retention.set": lambda: {"keep": "90d"},
             "twin.update": lambda: {"interval": next(counter)},
             "twin.replace": lambda: {"interval": next(counter)},

@@ -73,7 +73,7 @@ class Api:
             return reply
         if "reply_content" in op:
             assert rh["Content-Type"].startswith(op["reply_content"]), (where, rh)
-            return raw.decode()
+            return raw.decode() if op["reply_content"].startswith("text/") else raw
         assert raw == b"" and status == 204, (where, status, raw)
         return None
 
@@ -228,6 +228,35 @@ def enrolment(a):
     a.wrong("cert.revoke", one, {"reason": 5}, "/reason")
     a.call("cert.revoke", {"fingerprint": "0" * 64}, want="not_found")
     assert a.call("cert.get", one)["state"] == "revoked"
+
+
+def traces(a):
+    trace = a.call("trace.create", body={"device": "d1", "for": "1m"})
+    assert trace["state"] == "running" and trace["device"] == "d1" and trace["client"] is None, trace
+    one = {"trace": trace["id"]}
+    a.call("trace.create", body={"device": "nobody"}, want="not_found")
+    for body, pointer in (({}, ""), ({"device": "d1", "client": "c"}, ""), ({"client": ""}, "/client"), ({"address": "x"}, "/address"),
+                          ({"client": "c", "for": "2 weeks"}, "/for"), ({"client": "c", "for": "25h"}, "/for")):
+        a.wrong("trace.create", None, body, pointer)
+    c = mqtt.Client("127.0.0.1", a.s.ports["mqtt"], "d1", "d1", TOKEN).connect()
+    assert c.publish("$muster/telemetry", b'{"traced":1}', qos=1) == 0
+    c.disconnect()
+    seen = muster.wait_for("the end of the conversation", lambda: (
+        lambda r: r if any("DISCONNECT" in i["text"] for i in r["items"]) else None)(a.call("trace.records", one)))
+    kinds = [(i["direction"], i["text"].split()[0]) for i in seen["items"] if i["direction"] != "note"]
+    assert kinds == [("in", "CONNECT"), ("out", "CONNACK"), ("in", "PUBLISH"), ("out", "PUBACK"), ("in", "DISCONNECT")], kinds
+    assert TOKEN not in json.dumps(seen) and "password=(hidden)" in seen["items"][0]["text"] + seen["items"][1]["text"], seen
+    page = a.call("trace.records", one, limit=1)
+    assert page["more"] and a.call("trace.records", one, after=page["last"])["items"][0]["seq"] == page["last"] + 1
+    a.unfit("trace.records", one, "after", after="-1")
+    a.call("trace.delete", one, want="conflict")
+    assert a.call("trace.stop", one)["reason"] == "stopped" and a.call("trace.stop", one)["state"] == "ended"
+    assert a.call("trace.get", one)["records"] >= 5 and a.call("trace.list")["items"][0]["id"] == trace["id"]
+    assert 'topic="$muster/telemetry"' in a.call("trace.text", one)
+    a.call("trace.pcapng", one)
+    a.call("trace.delete", one)
+    for name in ("trace.get", "trace.stop", "trace.delete", "trace.records", "trace.text", "trace.pcapng"):
+        a.call(name, {"trace": "1"}, want="not_found")
 
 
 def device_side(a):
@@ -608,7 +637,7 @@ def compression(a):
 def main():
     with muster.Server() as s:
         a = Api(s)
-        for test in (devices, tokens_of_devices, groups, enrolment, device_side, operators, policies, passwords_quotas_bans, everyone):
+        for test in (devices, tokens_of_devices, groups, enrolment, device_side, traces, operators, policies, passwords_quotas_bans, everyone):
             start = time.monotonic()
             test(a)
             print(f"{test.__name__}: ok ({time.monotonic() - start:.1f} s)", flush=True)
