@@ -265,6 +265,7 @@ struct retained_by {
 };
 // Stores, replaces or (without payload) deletes. ST_LIMIT: the tenant has too many.
 enum status retained_set(struct tx *tx, const struct message *m, const struct retained_by *by, struct err *err);
+enum status retained_drop(struct tx *tx, uint32_t tenant, struct slice topic, struct err *err);
 // For a new subscription: what the store must keep for a durable session goes into its queue now, the rest follows.
 enum status retained_send(struct tx *tx, struct broker_session *s, const struct broker_sub *sub, struct err *err);
 enum status retained_page(struct tx *tx, struct err *err); // the next of those that follow

@@ -93,6 +93,7 @@ static inline uint64_t index_generation(const struct index *ix)
 // The filter as it was subscribed to, $share/NAME/ included; returns its length, which may exceed size.
 size_t sub_filter(const struct sub *s, char *dst, size_t size);
 
+// The same for a group.
 size_t group_filter(const struct group *g, char *dst, size_t size);
 // The group of this name; NULL: none. Core thread.
 struct group *index_group(const struct index *ix, uint32_t tenant, struct slice name, struct slice filter);
