@@ -102,6 +102,10 @@ class Muster:
     def log(self):
         return self.server.log()
 
+    def findings(self):
+        """What the sanitizers have said, also in servers that were killed since."""
+        return [line for line in self.log().splitlines() if re.search(r"(Address|Leak|Thread)Sanitizer:|runtime error:", line)]
+
     def close(self):
         self.server.__exit__(None, None, None)
 
@@ -143,6 +147,10 @@ class Mosquitto:
         self.process.terminate()  # it keeps its sessions only when it ends in peace
         self.process.wait(10)
         self.start()
+
+    @staticmethod
+    def findings():
+        return []
 
     def log(self):
         with open(os.path.join(self.dir, "log"), encoding="utf-8", errors="replace") as f:
@@ -254,11 +262,12 @@ def main(argv=None):
     server = SERVERS[args.server]()
     try:
         deaths = run(cases, server, on_result)
+        wrong += server.findings()
     finally:
         server.close()
     for line in wrong:
         print("FAIL", line)
-    print(f"{count['ok']} passed, {count['failed']} failed, {count['differs']} known to differ; {len(wrong)} statements wrong; "
+    print(f"{count['ok']} passed, {count['failed']} failed, {count['differs']} known to differ; {len(wrong)} other findings; "
           f"{deaths} deaths of the server; "
           f"{time.monotonic() - start:.1f} s")
     return 1 if count["failed"] or wrong or deaths or not count["ok"] else 0
