@@ -77,6 +77,7 @@ enum core_slot {
     CORE_SLOT_QUOTA,
     CORE_SLOT_BAN,
     CORE_SLOT_SECURITY,
+    CORE_SLOT_TRACE,
     CORE_SLOT__COUNT
 };
 void *core_slot(const struct core *c, enum core_slot s);

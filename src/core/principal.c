@@ -25,8 +25,8 @@ struct role_row {
 
 // owner      all of a tenant, and who may enter it
 // admin      as the owner, but neither makes nor revokes API tokens: an admin cannot make itself an owner
-// operator   daily work: changes devices, twins and claims, sends commands, comes in over MQTT; deletes no devices,
-//            revokes no certificates, writes no policies
+// operator   daily work: changes devices, twins and claims, sends commands, looks into connections, comes in over MQTT;
+//            deletes no devices, revokes no certificates, writes no policies
 // installer  on site: brings devices in with claims and sees whether they report
 // viewer     looks at all but the audit record
 // auditor    looks at all, the audit record too
@@ -34,7 +34,7 @@ static const struct role_row role_rows[] = {
     [ROLE_OWNER] = {"owner", PERMS_ALL & ~PERMS_ACROSS_TENANTS},
     [ROLE_ADMIN] = {"admin", PERMS_ALL & ~PERMS_ACROSS_TENANTS & ~BIT(TOKEN_WRITE)},
     [ROLE_OPERATOR] = {"operator", PERMS_LOOK | BIT(DEVICE_WRITE) | BIT(TWIN_WRITE) | BIT(COMMAND_SEND) |
-                                       BIT(CLAIM_WRITE) | BIT(MQTT_CONNECT)},
+                                       BIT(CLAIM_WRITE) | BIT(MQTT_CONNECT) | BIT(DIAG_READ) | BIT(DIAG_WRITE)},
     [ROLE_INSTALLER] = {"installer", PERMS_LOOK | BIT(DEVICE_WRITE) | BIT(CLAIM_WRITE)},
     [ROLE_VIEWER] = {"viewer", PERMS_LOOK},
     [ROLE_AUDITOR] = {"auditor", PERMS_LOOK | BIT(AUDIT_READ)},

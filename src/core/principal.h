@@ -35,6 +35,8 @@
     X(POLICY_READ, "policy:read")                                                                                      \
     X(POLICY_WRITE, "policy:write")                                                                                    \
     X(MQTT_CONNECT, "mqtt:connect") /* come in over MQTT as an application */                                          \
+    X(DIAG_READ, "diag:read")                                                                                          \
+    X(DIAG_WRITE, "diag:write")                                                                                        \
     X(TENANT_READ, "tenant:read")   /* system owner only: across tenants */                                            \
     X(TENANT_WRITE, "tenant:write") /* system owner only */                                                            \
     X(METRICS_READ, "metrics:read") /* system owner only: figures of the whole process */

@@ -28,7 +28,9 @@ struct tls_ctx {
     SSL_CTX *ssl;
     BIO_METHOD *bio;
     uint8_t alpn_mem[512];
-    struct buf alpn; // wire form, RFC 7301 section 3.1
+    struct buf alpn;           // wire form, RFC 7301 section 3.1
+    const char *alpn_certless; // see struct tls_server_conf
+    bool asks;                 // for client certificates
 };
 
 void tls_reason(unsigned long code, char *dst, size_t dst_size)
@@ -86,8 +88,9 @@ static enum status load_identity(SSL_CTX *ssl, const struct tls_server_conf *con
 }
 
 // A client need not send a certificate; one that is sent must chain to these, for the purpose "client".
-static enum status load_client_ca(SSL_CTX *ssl, const char *file, struct err *err)
+static enum status load_client_ca(SSL_CTX *ssl, const struct tls_server_conf *conf, struct err *err)
 {
+    const char *file = conf->client_ca_file;
     if (file == NULL) {
         SSL_CTX_set_verify(ssl, SSL_VERIFY_NONE, NULL);
         return ST_OK;
@@ -101,7 +104,7 @@ static enum status load_client_ca(SSL_CTX *ssl, const char *file, struct err *er
     if (SSL_CTX_load_verify_file(ssl, file) != 1) {
         return load_failure(err, "client CA certificates", file);
     }
-    SSL_CTX_set_verify(ssl, SSL_VERIFY_PEER, NULL);
+    SSL_CTX_set_verify(ssl, conf->certless ? SSL_VERIFY_NONE : SSL_VERIFY_PEER, NULL);
     SSL_CTX_set_verify_depth(ssl, CHAIN_DEPTH_MAX);
     SSL_CTX_set_max_cert_list(ssl, CHAIN_BYTES_MAX);
     return ST_OK;
@@ -110,17 +113,23 @@ static enum status load_client_ca(SSL_CTX *ssl, const char *file, struct err *er
 static int choose_alpn(SSL *s, const unsigned char **out, unsigned char *out_len, const unsigned char *in,
                        unsigned in_len, void *arg)
 {
-    (void)s;
     const struct tls_ctx *ctx = arg;
     unsigned char *chosen = NULL;
     int rc = SSL_select_next_proto(&chosen, out_len, ctx->alpn.p, (unsigned)ctx->alpn.len, in, in_len);
     *out = chosen;
+    // Before the server writes anything, so that it can still decide what to ask for.
+    if (rc == OPENSSL_NPN_NEGOTIATED && ctx->asks) {
+        bool without = ctx->alpn_certless != NULL && slice_eq_str(slice_make(chosen, *out_len), ctx->alpn_certless);
+        SSL_set_verify(s, without ? SSL_VERIFY_NONE : SSL_VERIFY_PEER, NULL);
+    }
     return rc == OPENSSL_NPN_NEGOTIATED ? SSL_TLSEXT_ERR_OK : SSL_TLSEXT_ERR_ALERT_FATAL;
 }
 
 static enum status set_alpn(struct tls_ctx *ctx, const struct tls_server_conf *conf, struct err *err)
 {
     const size_t max = sizeof(conf->alpn) / sizeof(conf->alpn[0]);
+    ctx->alpn_certless = conf->alpn_certless;
+    ctx->asks = conf->client_ca_file != NULL;
     ctx->alpn = buf_fixed(ctx->alpn_mem, sizeof(ctx->alpn_mem));
     for (size_t i = 0; i < max && conf->alpn[i] != NULL; i++) {
         size_t len = strlen(conf->alpn[i]);
@@ -188,7 +197,7 @@ static enum status fill_ctx(struct tls_ctx *ctx, const struct tls_server_conf *c
     }
     enum status st = load_identity(ctx->ssl, conf, err);
     if (st == ST_OK) {
-        st = load_client_ca(ctx->ssl, conf->client_ca_file, err);
+        st = load_client_ca(ctx->ssl, conf, err);
     }
     return st == ST_OK ? set_alpn(ctx, conf, err) : st;
 }

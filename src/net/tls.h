@@ -13,7 +13,10 @@ struct tls_server_conf {
     const char *
         client_ca_file; // PEM; client certificates are asked for and, when sent, must chain to these; NULL: not asked for
     const char *alpn[4]; // NULL-terminated, in order of preference; no match and client offers ALPN: handshake fails
-    int min_version;     // 0x0303 TLS 1.2 (default when 0), 0x0304 TLS 1.3
+    // Who chose this protocol is not asked for a certificate (a browser would ask its user). A literal; NULL: all are asked.
+    const char *alpn_certless;
+    bool certless;   // nor are clients that chose none
+    int min_version; // 0x0303 TLS 1.2 (default when 0), 0x0304 TLS 1.3
 };
 
 struct tls_ctx *tls_server_new(const struct tls_server_conf *conf,

@@ -23,6 +23,7 @@
 #include "domain/registry/sql/device_group.sql.h"
 #include "domain/telemetry/sql/ledger.sql.h"
 #include "domain/telemetry/sql/retention.sql.h"
+#include "domain/trace/sql/trace.sql.h"
 #include "domain/twin/sql/twin.sql.h"
 #include "front/http/http_front.h"
 
@@ -61,6 +62,7 @@ size_t statement_tables(const struct sql_def *ret_tables[STATEMENT_TABLES_MAX], 
         TABLE(sql_broker_will),
         TABLE(sql_ban),
         TABLE(sql_limit),
+        TABLE(sql_trace),
         {http_sql, http_sql_len},
     };
     _Static_assert(sizeof(all) / sizeof(all[0]) <= STATEMENT_TABLES_MAX, "room for all tables");

@@ -67,7 +67,7 @@ struct fake {
     struct core core;
     struct loop loop;
     struct mqtt_front *front;
-    struct listen_conf listen;
+    struct conn_service service;
     uint64_t last_id;
 };
 
@@ -221,7 +221,7 @@ static inline void fake_offer(struct fake *f, struct conn *c)
     if (c->paused || c->closing || c->in.len == 0) {
         return;
     }
-    size_t n = f->listen.proto->on_data(c, buf_view(&c->in));
+    size_t n = f->service.proto->on_data(c, buf_view(&c->in));
     buf_consume(&c->in, n);
 }
 static inline void fake_input(struct fake *f, struct conn *c, struct slice bytes)
@@ -237,7 +237,7 @@ static inline struct conn *fake_open(struct fake *f)
     c->in = buf_heap(1 << 20);
     c->out = buf_heap(8 << 20);
     c->peer = "192.0.2.1:1234";
-    if (f->listen.proto->on_open(c, f->listen.front) != ST_OK) {
+    if (f->service.proto->on_open(c, f->service.front) != ST_OK) {
         free(c);
         return NULL;
     }
@@ -252,14 +252,13 @@ static inline struct conn *fake_open(struct fake *f)
 // The end of a connection: on_close, then it is gone.
 static inline void fake_gone(struct fake *f, struct conn *c, enum close_cause cause)
 {
-    struct close_reason why = {.cause = c->closing ? CLOSE_LOCAL : cause};
-    snprintf(why.text, sizeof(why.text), "%.100s", c->close_text);
+    const struct close_reason why = {c->closing ? CLOSE_LOCAL : cause, c->close_text};
     for (unsigned i = 0; i < FAKE_CONNS; i++) {
         if (f->loop.conns[i] == c) {
             f->loop.conns[i] = NULL;
         }
     }
-    f->listen.proto->on_close(c, &why);
+    f->service.proto->on_close(c, &why);
     buf_release(&c->in);
     buf_release(&c->out);
     free(c);
@@ -891,7 +890,7 @@ static inline struct fake *fake_new(const char *const *overrides)
     if (mqtt_front_new(&f->core, NULL, loops, 1, conf, &f->front, &err) != ST_OK) {
         abort();
     }
-    mqtt_front_listen(f->front, &f->listen);
+    f->service = mqtt_front_service(f->front);
     conf_free(conf);
     buf_release(&problems);
     fake_device_state = DEVICE_ACTIVE;

@@ -34,7 +34,7 @@ struct harness {
     struct listener *listener;
     struct listen_conf conf;
     atomic_uint opened, closed, drained, offered;
-    atomic_uint causes[CLOSE_SHUTDOWN + 1];
+    atomic_uint causes[CLOSE__COUNT];
     pthread_mutex_t lock;
     char why[128];         // of the last on_close
     char tls_failure[128]; // of the last on_tls_failure
@@ -264,12 +264,12 @@ static inline void harness_init(struct harness *h)
     *h = (struct harness){.authenticate = true, .loops_len = 1};
     pthread_mutex_init(&h->lock, NULL);
     h->conf = (struct listen_conf){.addr = "127.0.0.1:0",
-                                   .proto = &line_proto,
-                                   .front = h,
-                                   .in_max = 64 * 1024,
-                                   .in_max_before_auth = 4096,
-                                   .out_max = 1024 * 1024,
-                                   .open_timeout_ms = 5000,
+                                   .service = {.proto = &line_proto,
+                                               .front = h,
+                                               .in_max = 64 * 1024,
+                                               .in_max_before_auth = 4096,
+                                               .out_max = 1024 * 1024,
+                                               .open_timeout_ms = 5000},
                                    .conns_max = 2000};
 }
 

@@ -14,7 +14,7 @@ import muster
 
 TOKEN = "token-of-the-limited-device-0123456789"
 ARGS = ("--mqtt.packet_max", "4KiB", "--mqtt.connect_packet_max", "2KiB", "--mqtt.connect_timeout", "2s", "--mqtt.topic_max", "200", "--mqtt.topic_levels_max", "10",
-        "--mqtt.user_properties_max", "5", "--mqtt.filters_max", "4", "--mqtt.receive_max", "8", "--mqtt.connections_max", "40",
+        "--mqtt.user_properties_max", "5", "--mqtt.filters_max", "4", "--mqtt.receive_max", "8", "--listen.connections_max", "40",
         "--telemetry.series_per_device", "20")
 
 
@@ -153,9 +153,11 @@ def connecting(s):
 
 
 def connections(s):
+    """Below and at the limit all are let in. One more waits while the others are known, and takes the place of the oldest stranger."""
     muster.wait_for("the connections of the tests before to be gone", lambda: s.metric("muster_mqtt_connections") == 0)
-    raws = [socket.create_connection(("127.0.0.1", s.ports["mqtt"]), 5) for _ in range(40)]
-    def closed_at_once(raw):
+    known = client(s).connect()
+    raws = [socket.create_connection(("127.0.0.1", s.ports["mqtt"]), 5) for _ in range(39)]
+    def ended(raw):
         raw.settimeout(0.5)
         try:
             return raw.recv(1) == b""
@@ -164,11 +166,14 @@ def connections(s):
         except TimeoutError:
             return False
     time.sleep(0.2)
-    assert not any(closed_at_once(r) for r in (raws[0], raws[-1])), "fewer than mqtt.connections_max are let in"
+    assert not any(ended(r) for r in (raws[0], raws[-1])), "fewer than listen.connections_max are let in"
     more = socket.create_connection(("127.0.0.1", s.ports["mqtt"]), 5)
-    assert closed_at_once(more), "more than mqtt.connections_max are let in"
+    assert ended(raws[0]), "at listen.connections_max the oldest stranger does not make room"
+    assert not ended(raws[1]) and not ended(more), "more than one made room"
+    assert known.publish("$muster/telemetry", '{"t":1}', qos=1) == 0, "a known connection was harmed"
     for r in raws + [more]:
         r.close()
+    known.disconnect()
     muster.wait_for("room again", lambda: try_connect(s))
 
 

@@ -28,12 +28,6 @@ const struct conf_key mqtt_conf[MQTT_CONF_LEN] = {
      .min = 5 * SECOND,
      .max = 3600 * SECOND,
      .help = "How long a connection with a claim token may stay open to enrol."},
-    {.name = "mqtt.connections_max",
-     .type = CONF_INT,
-     .dflt = "100000",
-     .min = 1,
-     .max = 10000000,
-     .help = "Open connections per listener; further ones are refused at once."},
     {.name = "mqtt.connects_per_source",
      .type = CONF_INT,
      .dflt = "20",
@@ -67,6 +61,12 @@ const struct conf_key mqtt_conf[MQTT_CONF_LEN] = {
              "3.1.1 "
              "clients are "
              "read more slowly."},
+    {.name = "mqtt.anonymous",
+     .type = CONF_STRING,
+     .dflt = "",
+     .help = "Id of a policy in the tenant \"default\": clients without any credential may come in on listeners "
+             "without TLS "
+             "and do what it allows; for tests and trusted networks; empty: they are refused."},
     {.name = "mqtt.publishes_per_client",
      .type = CONF_INT,
      .dflt = "0",

@@ -39,7 +39,6 @@ static void read_settings(const struct conf *c, struct mqtt_settings *s)
     snprintf(s->response_information, sizeof(s->response_information), "%s", conf_str(c, "mqtt.response_information"));
     s->connect_timeout_ms = conf_ms(c, "mqtt.connect_timeout");
     s->claim_timeout_ms = conf_ms(c, "mqtt.claim_timeout");
-    s->connections_max = (uint32_t)conf_int(c, "mqtt.connections_max");
     s->limit_loopback = conf_bool(c, "mqtt.connects_limit_loopback");
     s->keep_alive_max_s = (uint16_t)(conf_int(c, "mqtt.keep_alive_max") / 1000000);
     s->receive_max = (uint16_t)conf_int(c, "mqtt.receive_max");
@@ -147,16 +146,15 @@ size_t mqtt_front_connections(const struct mqtt_front *f)
     return atomic_load_explicit(&f->connections, memory_order_acquire);
 }
 
-void mqtt_front_listen(const struct mqtt_front *f, struct listen_conf *ret)
+struct conn_service mqtt_front_service(struct mqtt_front *f)
 {
     const struct mqtt_settings *s = &f->settings;
-    ret->proto = &mqtt_conn_proto;
-    ret->front = (void *)(uintptr_t)f; // handed back to on_open below, which owns the right to change it
-    ret->in_max = s->limits.packet_max;
-    ret->in_max_before_auth = s->limits_before_auth.packet_max;
-    ret->out_max = s->out_max;
-    ret->open_timeout_ms = s->connect_timeout_ms;
-    ret->conns_max = s->connections_max;
+    return (struct conn_service){.proto = &mqtt_conn_proto,
+                                 .front = f,
+                                 .in_max = s->limits.packet_max,
+                                 .in_max_before_auth = s->limits_before_auth.packet_max,
+                                 .out_max = s->out_max,
+                                 .open_timeout_ms = s->connect_timeout_ms};
 }
 
 // --- connections -------------------------------------------------------------------------------------------------

@@ -23,7 +23,6 @@ struct mqtt_settings {
     uint32_t out_max; // bytes that wait for one slow reader
     bool slow_drop;   // what finds no room in the queue is dropped, else the connection ends
     uint32_t connect_timeout_ms, claim_timeout_ms;
-    uint32_t connections_max;
     bool limit_loopback;
     uint16_t keep_alive_max_s;
     uint16_t receive_max; // of messages from a client

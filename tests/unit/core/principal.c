@@ -30,7 +30,7 @@ static void test_who_may_what(void **state)
         {"presence:read", "OAoivu"},  {"ledger:read", "OAoivu"},  {"audit:read", "OAu"},
         {"settings:read", "OAoivu"},  {"settings:write", "OA"},   {"token:read", "OAoivu"},
         {"token:write", "O"},         {"tenant:read", ""},        {"tenant:write", ""},
-        {"metrics:read", ""},
+        {"metrics:read", ""},         {"diag:read", "OAo"},       {"diag:write", "OAo"},
     };
     assert_int_equal(sizeof(rows) / sizeof(rows[0]), PERM__COUNT);
     static const char letters[] = "OAoivu";

@@ -220,16 +220,18 @@ static void files_that_do_not_load_are_errors(void **state)
         struct tls_server_conf conf;
         const char *text;
     } bad[] = {
-        {{"/nowhere/cert.pem", t.key_file, NULL, {NULL}, 0}, "server certificate from /nowhere/cert.pem: No such file"},
-        {{empty, t.key_file, NULL, {NULL}, 0}, "server certificate from"},
-        {{t.cert_file, "/nowhere/key.pem", NULL, {NULL}, 0}, "server key from /nowhere/key.pem"},
-        {{t.cert_file, locked, NULL, {NULL}, 0}, "server key from"},
-        {{t.cert_file, t.cert_file, NULL, {NULL}, 0}, "server key from"},
-        {{t.cert_file, t.other_key_file, NULL, {NULL}, 0}, "does not belong"},
-        {{t.cert_file, t.key_file, "/nowhere/ca.pem", {NULL}, 0}, "client CA certificates from /nowhere/ca.pem"},
-        {{t.cert_file, t.key_file, empty, {NULL}, 0}, "client CA certificates from"},
-        {{t.cert_file, t.key_file, NULL, {"", NULL}, 0}, "1 to 127 bytes"},
-        {{t.cert_file, t.key_file, NULL, {NULL}, 0x0302}, "0x0303 (1.2)"},
+        {{.cert_file = "/nowhere/cert.pem", .key_file = t.key_file},
+         "server certificate from /nowhere/cert.pem: No such file"},
+        {{.cert_file = empty, .key_file = t.key_file}, "server certificate from"},
+        {{.cert_file = t.cert_file, .key_file = "/nowhere/key.pem"}, "server key from /nowhere/key.pem"},
+        {{.cert_file = t.cert_file, .key_file = locked}, "server key from"},
+        {{.cert_file = t.cert_file, .key_file = t.cert_file}, "server key from"},
+        {{.cert_file = t.cert_file, .key_file = t.other_key_file}, "does not belong"},
+        {{.cert_file = t.cert_file, .key_file = t.key_file, .client_ca_file = "/nowhere/ca.pem"},
+         "client CA certificates from /nowhere/ca.pem"},
+        {{.cert_file = t.cert_file, .key_file = t.key_file, .client_ca_file = empty}, "client CA certificates from"},
+        {{.cert_file = t.cert_file, .key_file = t.key_file, .alpn = {"", NULL}}, "1 to 127 bytes"},
+        {{.cert_file = t.cert_file, .key_file = t.key_file, .min_version = 0x0302}, "0x0303 (1.2)"},
     };
     for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
         struct err err = {0};
@@ -552,7 +554,7 @@ static void *trickle_hello(void *arg)
 static void slow_handshake_times_out(void **state)
 {
     (void)state;
-    h.conf.open_timeout_ms = 150;
+    h.conf.service.open_timeout_ms = 150;
     struct tls_server_conf conf = server_conf();
     start_with(&conf);
     int fd = dial(&h);
@@ -763,7 +765,7 @@ static void long_lines_and_pauses(void **state)
 static void big_streams(void **state)
 {
     (void)state;
-    h.conf.out_max = 16 * 1024 * 1024;
+    h.conf.service.out_max = 16 * 1024 * 1024;
     struct tls_server_conf conf = server_conf();
     start_with(&conf);
     struct client c = client_dial(NULL, 0);
