@@ -74,7 +74,7 @@ class Api:
             return reply
         if "reply_content" in op:
             assert rh["Content-Type"].startswith(op["reply_content"]), (where, rh)
-            return raw.decode() if op["reply_content"].startswith("text/") else raw
+            return raw if "octet-stream" in op["reply_content"] else raw.decode()
         assert raw == b"" and status == 204, (where, status, raw)
         return None
 
@@ -236,7 +236,9 @@ def traces(a):
     assert trace["state"] == "running" and trace["device"] == "d1" and trace["client"] is None, trace
     one = {"trace": trace["id"]}
     a.call("trace.create", body={"device": "nobody"}, want="not_found")
-    for body, pointer in (({}, ""), ({"device": "d1", "client": "c"}, ""), ({"client": ""}, "/client"), ({"address": "x"}, "/address"),
+    for body in ({}, {"device": "d1", "client": "c"}):
+        a.call("trace.create", body=body, want="invalid")
+    for body, pointer in (({"client": ""}, "/client"), ({"address": "x"}, "/address"),
                           ({"client": "c", "for": "2 weeks"}, "/for"), ({"client": "c", "for": "25h"}, "/for")):
         a.wrong("trace.create", None, body, pointer)
     c = mqtt.Client("127.0.0.1", a.s.ports["mqtt"], "d1", "d1", TOKEN).connect()

@@ -6,6 +6,7 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "front/mqtt/counters.h"
+#include "front/mqtt/looking.h"
 
 #define THROTTLE_MS 50
 #define ONE         1000 // a PUBLISH, in units of credit
@@ -36,6 +37,7 @@ enum status mqtt_conn_new(struct mqtt_loop *home, struct conn *net)
     }
     home->conns = mc;
     conn_set_user(net, mc);
+    looking_accepted(mc);
     return ST_OK;
 }
 
@@ -301,10 +303,18 @@ size_t mqtt_conn_input(struct mqtt_conn *mc, struct slice in)
             return used;
         }
         if (r == MQTT_BAD) {
+            looking_bad(mc, rest, err.text);
             on_undecodable(mc, &p, &err);
             break;
         }
         mc->home->packet = slice_head(rest, n);
+        bool held_back = mc->state == MS_CONNECTING || mc->state == MS_ENDING; // it comes again
+        if (mc->home->looking && !held_back) {
+            if (p.type == MQTT_CONNECT) {
+                looking_connect(mc, &p.u.connect);
+            }
+            looking_in(mc, mc->home->packet);
+        }
         if (!mqtt_actions[mc->state][p.type](mc, &p)) {
             break;
         }
