@@ -187,9 +187,17 @@ class Server:
             raise Refused(status, reply, headers)
         return reply
 
+    def cli_env(self, token_file=None):
+        return {**os.environ, **SANITIZE, "MUSTER_URL": f"https://localhost:{self.ports['https']}", "MUSTER_CA": self.ca,
+                "MUSTER_TOKEN_FILE": token_file or os.path.join(self.data, "admin.token")}
+
+    def cli_start(self, *args):
+        """The command line, left running."""
+        return subprocess.Popen([os.path.join(self.bin, "muster"), *map(str, args)], env=self.cli_env(), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+                                stderr=subprocess.PIPE, text=True)
+
     def cli(self, *args, check=True, stdin=None, env=None, token_file=None):
-        e = {**os.environ, **SANITIZE, "MUSTER_URL": f"https://localhost:{self.ports['https']}", "MUSTER_CA": self.ca,
-             "MUSTER_TOKEN_FILE": token_file or os.path.join(self.data, "admin.token"), **(env or {})}
+        e = {**self.cli_env(token_file), **(env or {})}
         p = subprocess.run([os.path.join(self.bin, "muster"), *map(str, args)], env=e, input=stdin, capture_output=True, text=True,
                            timeout=120, check=False)
         if check and p.returncode != 0:

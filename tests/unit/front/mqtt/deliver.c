@@ -1,17 +1,10 @@
 // Subscriptions and what comes to the device through them.
 #include "lib/mqtt_talk.h"
 
-static unsigned acked;
-static void on_acked(struct down *d)
-{
-    acked += (unsigned)d->cookie;
-}
-
 static void send(struct fake *f, const char *topic, const char *payload)
 {
     struct down *d = down_publish(topic, slice_str(payload), 1);
     assert_non_null(d);
-    d->acked = on_acked;
     link_send(f->core.link, d);
     fake_turn(f);
 }
@@ -22,22 +15,36 @@ static void test_subscribe(void **state)
     struct fake *f = fake_new(NULL);
     struct conn *four = talk_connected(f, CONNECT4);
     say(f, four, "82 0001 '$muster/twin/desired' 02 '$muster/command/+/+' 00 '#' 00 '$muster/twin/get' 01");
-    heard(four, "90 0001 01 00 80 80");
+    fake_settle(f);
+    heard(four, "90 0001 02 00 00 80");
     fake_settle(f);
     assert_int_equal(f->core.twin_pushes, 1);
     assert_int_equal(f->core.command_pushes, 1);
     say(f, four, "a2 0002 '$muster/twin/desired' '$muster/twin/get/reply'");
+    fake_settle(f);
     heard(four, "b0 0002");
 
     struct conn *five = talk_connected(f, CONNECT5);
     say(f, five, "82 0001 00 '$muster/twin/get/reply' 01 'x/+' 01 '$share/g/x' 01 '$muster/provision/response' 00");
-    heard(five, "90 0001 00 01 87 9e 00");
+    fake_settle(f);
+    heard(five, "90 0001 00 01 01 01 00");
     fake_settle(f);
     assert_int_equal(f->core.twin_pushes, 1); // nothing new to push
     say(f, five, "a2 0002 00 '$muster/twin/get/reply' '$muster/twin/get/reply'");
+    fake_settle(f);
     heard(five, "b0 0002 00 00 11");
-    say(f, five, "82 0003 02 0b 01 '$muster/twin/desired' 01");
-    heard(five, "e0 a1 *");
+    say(f, five, "82 0003 02 0b 07 'x' 1d"); // no local, retain as published, retain handling 1
+    fake_settle(f);
+    heard(five, "90 0003 00 01");
+    assert_int_equal(fake_broker.sub.id, 7);
+    assert_true(fake_broker.sub.no_local && fake_broker.sub.retain_as_published);
+    assert_int_equal(fake_broker.sub.retain_handling, 1);
+    say(f, five, "82 0004 00 'no/entry' 01 'quota' 02 'x' 02");
+    fake_settle(f);
+    heard(five, "90 0004 00 87 97 02");
+    say(f, five, "82 0005 00 'x' 02 'broken' 00 | a2 0006 00 'no/such' 'x' | a2 0007 00 'broken'");
+    fake_settle(f);
+    heard(five, "90 0005 * | b0 0006 00 11 00 | b0 0007 *");
     fake_free(f);
 }
 
@@ -46,18 +53,16 @@ static void test_delivery(void **state)
     (void)state;
     struct fake *f = fake_new(NULL);
     struct conn *c = talk_connected(f, CONNECT4);
-    acked = 0;
     send(f, "$muster/twin/desired", "{}");
     heard(c, ""); // not subscribed
     say(f, c, "82 0001 '$muster/twin/desired' 01 '$muster/command/+/+' 00");
+    fake_settle(f);
     heard(c, "90 0001 01 00");
     send(f, "$muster/twin/desired", "{\"a\":1}");
     send(f, "$muster/command/reboot/17", "{}");
-    heard(c, "32 '$muster/twin/desired' 0001 ({\"a\":1}) | 30 '$muster/command/reboot/17' ({})");
-    assert_int_equal(acked, 0);
-    say(f, c, "40 0001");
-    assert_int_equal(acked, 1);
-    say(f, c, "40 0001"); // twice
+    heard(c, "32 '$muster/twin/desired' c000 ({\"a\":1}) | 30 '$muster/command/reboot/17' ({})");
+    say(f, c, "40 c000");
+    say(f, c, "40 c000"); // twice
     assert_true(c->closing);
     send(f, "$muster/twin/desired", "{}"); // too late, and no harm
     fake_free(f);
@@ -69,12 +74,11 @@ static void test_properties_in_5(void **state)
     struct fake *f = fake_new(NULL);
     struct conn *c = talk_connected(f, CONNECT5);
     say(f, c, "82 0001 00 '$muster/twin/desired' 01");
+    fake_settle(f);
     heard(c, "90 0001 00 01");
     send(f, "$muster/twin/desired", "{}");
-    heard(c, "32 '$muster/twin/desired' 0001 15 01 01 03 'application/json' ({})");
-    acked = 0;
-    say(f, c, "40 0001 80"); // the device refuses it
-    assert_int_equal(acked, 0);
+    heard(c, "32 '$muster/twin/desired' c000 15 01 01 03 'application/json' ({})");
+    say(f, c, "40 c000 80"); // the device refuses it
     assert_false(c->closing);
     fake_free(f);
 }
@@ -85,15 +89,16 @@ static void test_window(void **state)
     struct fake *f = fake_new(NULL);
     struct conn *c = talk_connected(f, "10 'MQTT' 05 c2 003c 03 21 0002 'c1' 'dev' 'pw'"); // receive maximum 2
     say(f, c, "82 0001 00 '$muster/twin/desired' 01");
+    fake_settle(f);
     buf_clear(&c->out);
     for (int i = 0; i < 4; i++) {
         send(f, "$muster/twin/desired", "{}");
     }
-    heard(c, "32 '$muster/twin/desired' 0001 * | 32 '$muster/twin/desired' 0002 *");
-    say(f, c, "40 0002");
-    heard(c, "32 '$muster/twin/desired' 0003 *");
-    say(f, c, "40 0001 | 40 0003");
-    heard(c, "32 '$muster/twin/desired' 0004 *");
+    heard(c, "32 '$muster/twin/desired' c000 * | 32 '$muster/twin/desired' c001 *");
+    say(f, c, "40 c001");
+    heard(c, "32 '$muster/twin/desired' c002 *");
+    say(f, c, "40 c000 | 40 c002");
+    heard(c, "32 '$muster/twin/desired' c003 *");
     fake_free(f);
 }
 
@@ -104,6 +109,7 @@ static void test_slow_device(void **state)
     struct fake *f = fake_new(conf);
     struct conn *c = talk_connected(f, "10 'MQTT' 05 c2 003c 03 21 0001 'c1' 'dev' 'pw'");
     say(f, c, "82 0001 00 '$muster/twin/desired' 01");
+    fake_settle(f);
     buf_clear(&c->out);
     for (int i = 0; i < 4; i++) {
         send(f, "$muster/twin/desired", "{}");
@@ -124,6 +130,7 @@ static void test_maximum_packet_size(void **state)
     struct fake *f = fake_new(NULL);
     struct conn *c = talk_connected(f, "10 'MQTT' 05 c2 003c 05 27 00000080 'c1' 'dev' 'pw'"); // 128 bytes
     say(f, c, "82 0001 00 '$muster/twin/desired' 01");
+    fake_settle(f);
     buf_clear(&c->out);
     char big[200];
     memset(big, ' ', sizeof(big) - 1);
@@ -132,7 +139,7 @@ static void test_maximum_packet_size(void **state)
     heard(c, "");
     assert_false(c->closing);
     send(f, "$muster/twin/desired", "{}");
-    heard(c, "32 '$muster/twin/desired' 0001 *");
+    heard(c, "32 '$muster/twin/desired' c001 *");
     fake_free(f);
 }
 
@@ -183,6 +190,7 @@ static void test_release(void **state)
     struct fake *f = fake_new(NULL);
     struct conn *c = talk_connected(f, CONNECT4);
     say(f, c, "82 0001 '$muster/twin/desired' 01");
+    fake_settle(f);
     for (int i = 0; i < 40; i++) {
         send(f, "$muster/twin/desired", "{}");
     }
