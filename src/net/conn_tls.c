@@ -9,15 +9,15 @@ static void pass_failure(void *arg, const struct tls_failure *f)
         ctx->failed(ctx->failed_arg, f);
     }
     tls_unref(ctx);
-    if (c->conf->proto->on_tls_failure != NULL) {
-        c->conf->proto->on_tls_failure(c->conf->front, c->loop, f);
+    if (c->service->proto->on_tls_failure != NULL) {
+        c->service->proto->on_tls_failure(c->service->front, c->loop, f);
     }
 }
 
 void conn_tls_failed(struct conn *c, const char *text)
 {
     listener_tls_failed(c->listener);
-    tls_conn_report(c->tls->session, c->peer, text, pass_failure, c);
+    tls_conn_report(c->tls->session, conn_peer_addr(c), text, pass_failure, c);
 }
 
 // What the client says first; MORE: not all of it is there. Anything but a ClientHello is OpenSSL's to name.
@@ -32,7 +32,7 @@ static enum tls_hello_result read_hello(struct slice cipher, struct tls_hello *r
 // What was kept is a whole ClientHello, or nothing that TLS can use.
 static void start_tls(struct conn *c, const struct tls_hello *hello, struct tls_ctx *ctx)
 {
-    c->tls->session = tls_conn_new(ctx, hello, &c->tls->wire);
+    c->tls->session = tls_conn_new(ctx, hello, &c->tls->wire.buf);
     if (c->tls->session == NULL) {
         listener_conn_refused(c->listener);
         conn_abort(c, CLOSE_OVERFLOW, "no memory for a TLS session");
@@ -51,8 +51,8 @@ static void on_seat(void *arg)
     (void)read_hello(buf_view(&c->tls->kept), &hello);
     start_tls(c, &hello, ctx);
     tls_unref(ctx);
-    if (c->state <= CONN_OPEN && !c->paused && !c->eof) {
-        conn_start_reading(c);
+    if (c->state <= CONN_OPEN && !c->eof) {
+        conn_listen(c);
     }
 }
 
@@ -66,13 +66,14 @@ static void on_seat_expired(void *arg)
 static void begin_tls(struct conn *c, const struct tls_hello *hello)
 {
     struct tls_gate *gate = &c->loop->conns.gate;
+    const struct listen_conf *conf = listener_conf(c->listener);
     struct tls_ctx *ctx = listener_tls(c->listener);
-    unsigned max = c->conf->handshakes_max > 0 ? c->conf->handshakes_max : CONN_HANDSHAKES;
+    unsigned max = conf->handshakes_max > 0 ? conf->handshakes_max : CONN_HANDSHAKES;
     c->tls->seat.arg = c;
     if (tls_gate_enter(gate, &c->tls->seat, max, tls_resumes(ctx, hello), loop_now_ms(c->loop))) {
         start_tls(c, hello, ctx);
     } else {
-        conn_stop_reading(c);
+        conn_listen(c); // to nothing: it waits unread
     }
     tls_unref(ctx);
 }

@@ -23,6 +23,15 @@ void crypto_sha256(struct slice in, uint8_t out[SHA256_LEN])
     crypto_wipe(&c, sizeof(c));
 }
 
+void crypto_sha1(struct slice in, uint8_t out[SHA1_LEN])
+{
+    static_assert(SHA1_LEN == SHA_DIGEST_LENGTH, "one SHA-1");
+    SHA_CTX c;
+    SHA1_Init(&c);
+    SHA1_Update(&c, in.p, in.len);
+    SHA1_Final(out, &c);
+}
+
 // One of the two nested hashes of RFC 2104: the key, padded and masked, before `in`.
 static void keyed_hash(const uint8_t key[SHA256_CBLOCK], uint8_t mask, struct slice in, uint8_t out[SHA256_LEN])
 {

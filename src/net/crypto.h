@@ -7,8 +7,11 @@
 #include "base/status.h"
 
 #define SHA256_LEN 32
+#define SHA1_LEN   20
 // Neither allocates or can fail. Any thread.
 void crypto_sha256(struct slice in, uint8_t out[SHA256_LEN]);
+void crypto_sha1(struct slice in,
+                 uint8_t out[SHA1_LEN]); // where a protocol demands it and nothing hangs on its strength
 void crypto_hmac_sha256(struct slice key, struct slice in, uint8_t out[SHA256_LEN]);
 bool crypto_equal(struct slice a, struct slice b); // constant time in the contents; lengths are not secret
 void crypto_wipe(void *p, size_t len);             // never optimised away

@@ -7,6 +7,7 @@
 #include <netinet/tcp.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/epoll.h>
 #include <sys/resource.h>
 #include <unistd.h>
 
@@ -20,18 +21,17 @@
 #define ACCEPT_PAUSE_MS 100 // after a failure for want of descriptors or memory
 #define PORT_TRIES      8   // port 0 on several addresses: until one number is free on all
 #define KEPT_FDS        64  // descriptors that connections may not take: the stores open files while they work
-#define SAY_REFUSED_US  10000000
+#define SAY_EVERY_US    10000000
+#define FULL_PAUSE_MS   20 // before looking again whether a connection has gone
 
 // One listening socket on one loop.
 struct acceptor {
-    uv_poll_t poll;
+    struct watch watch; // fd -1: closed
     struct post attach, detach;
     struct timer again; // ends a pause
     struct loop *loop;
     struct listener *listener;
-    int fd;       // -1: closed
-    int spare;    // given up for a moment to accept and close a connection when descriptors have run out; -1: none
-    bool polling; // `poll` is initialised
+    int spare; // given up for a moment to accept and close a connection when descriptors have run out; -1: none
     struct acceptor *next;
 };
 
@@ -41,10 +41,10 @@ struct listener {
     struct tls_ctx *tls;
     bool is_tls; // never changes
     uint16_t port;
-    int fd_max;              // a connection's descriptor is below this
-    _Atomic int64_t said_us; // when a refusal was logged last
+    int fd_max;                          // a connection's descriptor is below this
+    _Atomic int64_t said_us[SAY__COUNT]; // when that was logged last
     atomic_bool stopped;
-    _Atomic uint64_t open, accepted, refused, accept_failures, tls_failures;
+    _Atomic uint64_t open, accepted, refused, pauses, accept_failures, tls_failures;
     unsigned acceptors_len;
     struct acceptor acceptors[];
 };
@@ -54,6 +54,16 @@ struct listener {
 const struct listen_conf *listener_conf(const struct listener *ln)
 {
     return &ln->conf;
+}
+
+const struct conn_service *listener_service(const struct listener *ln, struct slice alpn)
+{
+    for (unsigned i = 0; alpn.len > 0 && i < LISTEN_ALPN_MAX && ln->conf.alpn[i].name != NULL; i++) {
+        if (slice_eq_str(alpn, ln->conf.alpn[i].name)) {
+            return &ln->conf.alpn[i].service;
+        }
+    }
+    return &ln->conf.service;
 }
 
 bool listener_is_tls(const struct listener *ln)
@@ -96,7 +106,7 @@ static void hang_up_waiting(struct acceptor *a)
 {
     for (int i = 0; i < ACCEPTS_A_TURN && a->spare >= 0; i++) {
         close(a->spare);
-        int fd = accept4(a->fd, NULL, NULL, SOCK_CLOEXEC);
+        int fd = accept4(a->watch.fd, NULL, NULL, SOCK_CLOEXEC);
         int failure = errno;
         if (fd >= 0) {
             close(fd);
@@ -108,12 +118,17 @@ static void hang_up_waiting(struct acceptor *a)
     }
 }
 
+static void pause_for(struct acceptor *a, uint32_t ms)
+{
+    loop_unwatch(a->loop, &a->watch);
+    timer_start(&a->again, ms, 0);
+}
+
 static void accept_failed(struct acceptor *a)
 {
     atomic_fetch_add(&a->listener->accept_failures, 1);
     hang_up_waiting(a);
-    uv_poll_stop(&a->poll);
-    timer_start(&a->again, ACCEPT_PAUSE_MS, 0);
+    pause_for(a, ACCEPT_PAUSE_MS);
 }
 
 // The system gives the lowest free number, so a high one says how many are taken.
@@ -127,51 +142,95 @@ static int highest_fd(void)
     return (int)(lim.rlim_cur - kept);
 }
 
-// Told to the log every ten seconds at most: strangers decide how often it happens.
-static void refuse(struct listener *ln, int fd, const char *why)
+void listener_say(struct listener *ln, enum say what, const char *peer, const char *why)
 {
-    close(fd);
-    atomic_fetch_add(&ln->refused, 1);
+    static const char *const texts[SAY__COUNT] = {[SAY_FULL] = "accepting pauses",
+                                                  [SAY_DESCRIPTORS] = "connections are refused",
+                                                  [SAY_SOURCE] = "connection refused",
+                                                  [SAY_CROWDED] = "connection dropped",
+                                                  [SAY_PROXY] = "connection without a valid PROXY header"};
     int64_t now = clock_mono_us();
-    int64_t said = atomic_load(&ln->said_us);
-    if ((said == 0 || now - said > SAY_REFUSED_US) && atomic_compare_exchange_strong(&ln->said_us, &said, now)) {
-        log_warn("net", "connections are refused", LOGU("port", ln->port), LOGS("why", why));
+    int64_t said = atomic_load(&ln->said_us[what]);
+    if ((said == 0 || now - said > SAY_EVERY_US) && atomic_compare_exchange_strong(&ln->said_us[what], &said, now)) {
+        log_warn("net", texts[what], LOGU("port", ln->port), LOGS("peer", peer), LOGS("why", why));
     }
+}
+
+// As many as may be are open. A stranger makes room; else the peers wait in the kernel's queue until somebody leaves.
+static void full(struct acceptor *a, enum say what, const char *why)
+{
+    atomic_fetch_add(&a->listener->pauses, 1);
+    listener_say(a->listener, what, "", why);
+    (void)conns_drop_stranger(a->loop, what == SAY_FULL ? a->listener : NULL);
+    pause_for(a, FULL_PAUSE_MS);
 }
 
 static void accepted(struct acceptor *a, int fd, const struct sockaddr_storage *peer)
 {
     struct listener *ln = a->listener;
     if (fd >= ln->fd_max) {
-        refuse(ln, fd, "almost all descriptors of this process are in use; raise the limit of open files");
+        close(fd);
+        atomic_fetch_add(&ln->refused, 1);
+        full(a, SAY_DESCRIPTORS, "almost all descriptors of this process are in use; raise the limit of open files");
         return;
     }
-    if (atomic_fetch_add(&ln->open, 1) >= ln->conf.conns_max) {
-        atomic_fetch_sub(&ln->open, 1);
-        refuse(ln, fd, "as many as this listener may have are open");
-        return;
-    }
+    atomic_fetch_add(&ln->open, 1);
     atomic_fetch_add(&ln->accepted, 1);
+    admission_accepted(ln->conf.admission, clock_mono_us());
     conn_accept(a->loop, ln, fd, peer);
 }
 
-static void on_acceptable(uv_poll_t *poll, int status, int events)
+// Whether one more may be accepted now; else accepting pauses. `waits`: somebody certainly does, so room is made.
+static bool may_accept(struct acceptor *a, bool waits)
 {
-    (void)status;
+    const struct listener *ln = a->listener;
+    if (atomic_load(&ln->open) >= ln->conf.conns_max) {
+        if (waits) {
+            full(a, SAY_FULL, "as many connections as this listener may have are open");
+        }
+        return false;
+    }
+    int64_t wait_us = admission_wait_us(ln->conf.admission, clock_mono_us());
+    if (wait_us > 0) {
+        pause_for(a, (uint32_t)(wait_us / 1000) + 1);
+    }
+    return wait_us == 0;
+}
+
+// False: none waits any more, or accepting pauses.
+static bool accept_one(struct acceptor *a)
+{
+    struct sockaddr_storage peer = {0};
+    socklen_t len = sizeof(peer);
+    int fd = accept4(a->watch.fd, (struct sockaddr *)&peer, &len, SOCK_NONBLOCK | SOCK_CLOEXEC);
+    if (fd >= 0) {
+        accepted(a, fd, &peer);
+        return true;
+    }
+    if (errno == EMFILE || errno == ENFILE || errno == ENOMEM || errno == ENOBUFS) {
+        accept_failed(a);
+        return false;
+    }
+    return errno != EAGAIN &&
+           errno != EWOULDBLOCK; // anything else concerns one connection that failed while it waited (accept(2))
+}
+
+static void on_acceptable(struct watch *w, uint32_t events)
+{
     (void)events;
-    struct acceptor *a = poll->data;
-    for (int i = 0; i < ACCEPTS_A_TURN; i++) {
-        struct sockaddr_storage peer = {0};
-        socklen_t len = sizeof(peer);
-        int fd = accept4(a->fd, (struct sockaddr *)&peer, &len, SOCK_NONBLOCK | SOCK_CLOEXEC);
-        if (fd >= 0) {
-            accepted(a, fd, &peer);
-        } else if (errno == EAGAIN || errno == EWOULDBLOCK) {
+    struct acceptor *a = (struct acceptor *)((char *)w - offsetof(struct acceptor, watch));
+    for (int i = 0; i < ACCEPTS_A_TURN && w->events != 0; i++) {
+        if (!may_accept(a, i == 0) || !accept_one(a)) {
             return;
-        } else if (errno == EMFILE || errno == ENFILE || errno == ENOMEM || errno == ENOBUFS) {
-            accept_failed(a);
-            return;
-        } // anything else concerns the one connection that failed while it waited (accept(2))
+        }
+    }
+}
+
+static void listen_on(struct acceptor *a)
+{
+    if (!loop_watch(a->loop, &a->watch, EPOLLIN)) {
+        log_error("net", "cannot watch a listening socket", LOGS("loop", a->loop->name),
+                  LOGS("error", strerror(errno)));
     }
 }
 
@@ -181,14 +240,14 @@ static void on_pause_over(struct timer *t)
     if (a->spare < 0) {
         a->spare = open_spare();
     }
-    uv_poll_start(&a->poll, UV_READABLE, on_acceptable);
+    listen_on(a);
 }
 
 static void close_fds(struct acceptor *a)
 {
-    if (a->fd >= 0) {
-        close(a->fd);
-        a->fd = -1;
+    if (a->watch.fd >= 0) {
+        close(a->watch.fd);
+        a->watch.fd = -1;
     }
     if (a->spare >= 0) {
         close(a->spare);
@@ -196,39 +255,25 @@ static void close_fds(struct acceptor *a)
     }
 }
 
-static void on_poll_closed(uv_handle_t *handle)
-{
-    close_fds(handle->data);
-}
-
 // On the acceptor's loop.
 static void attach(struct post *p)
 {
     struct acceptor *a = (struct acceptor *)((char *)p - offsetof(struct acceptor, attach));
     struct loop *l = a->loop;
-    int rc = l->ending ? UV_ECANCELED : uv_poll_init(&l->uv, &a->poll, a->fd);
-    if (rc != 0) {
-        if (!l->ending) {
-            log_error("net", "cannot watch a listening socket", LOGS("loop", l->name), LOGS("error", uv_strerror(rc)));
-        }
+    if (l->ending) {
         close_fds(a);
         return;
     }
-    a->poll.data = a;
-    a->polling = true;
     a->next = l->acceptors;
     l->acceptors = a;
-    uv_poll_start(&a->poll, UV_READABLE, on_acceptable);
+    listen_on(a);
 }
 
 static void close_acceptor(struct acceptor *a)
 {
-    if (a->polling) {
-        a->polling = false;
-        timer_stop(&a->again);
-        uv_poll_stop(&a->poll);
-        uv_close((uv_handle_t *)&a->poll, on_poll_closed);
-    }
+    timer_stop(&a->again);
+    loop_unwatch(a->loop, &a->watch);
+    close_fds(a);
 }
 
 static void detach(struct post *p)
@@ -237,10 +282,10 @@ static void detach(struct post *p)
     for (struct acceptor **at = &a->loop->acceptors; *at != NULL; at = &(*at)->next) {
         if (*at == a) {
             *at = a->next;
+            close_acceptor(a);
             break;
         }
     }
-    close_acceptor(a);
 }
 
 void acceptors_close(struct loop *l)
@@ -391,7 +436,7 @@ static bool bind_addr(struct listener *ln, size_t first, unsigned n, struct sock
         if (fd < 0) {
             return false;
         }
-        ln->acceptors[first + i].fd = fd;
+        ln->acceptors[first + i].watch.fd = fd;
         struct sockaddr_storage bound = {0};
         socklen_t bound_len = sizeof(bound);
         if (listen(fd, BACKLOG) != 0 || getsockname(fd, (struct sockaddr *)&bound, &bound_len) != 0) {
@@ -478,7 +523,8 @@ static struct listener *new_listener(const struct listen_conf *conf, unsigned ac
     ln->fd_max = highest_fd();
     for (unsigned i = 0; i < acceptors_max; i++) {
         struct acceptor *a = &ln->acceptors[i];
-        a->fd = a->spare = -1;
+        a->watch = (struct watch){.fn = on_acceptable, .fd = -1};
+        a->spare = -1;
         a->listener = ln;
         a->loop = conf->loops[i % conf->loops_len];
         a->attach.fn = attach;
@@ -488,10 +534,17 @@ static struct listener *new_listener(const struct listen_conf *conf, unsigned ac
     return ln;
 }
 
+static bool is_whole(const struct conn_service *s)
+{
+    return s->proto != NULL && s->in_max >= s->in_max_before_auth && s->in_max_before_auth > 0 && s->out_max > 0;
+}
+
 enum status listener_open(const struct listen_conf *conf, struct listener **ret, struct err *err)
 {
-    assert(conf->loops_len > 0 && conf->proto != NULL && conf->in_max >= conf->in_max_before_auth);
-    assert(conf->in_max_before_auth > 0 && conf->out_max > 0);
+    assert(conf->loops_len > 0 && is_whole(&conf->service));
+    for (unsigned i = 0; i <= LISTEN_ALPN_MAX && conf->alpn[i].name != NULL; i++) {
+        assert(i < LISTEN_ALPN_MAX && conf->tls != NULL && is_whole(&conf->alpn[i].service));
+    }
     struct addrs addrs = {.n = 0};
     enum status st = resolve(conf->addr, &addrs, err);
     if (st != ST_OK) {
@@ -563,6 +616,7 @@ void listener_stats(const struct listener *ln, struct listener_stats *out)
         .open = atomic_load(&ln->open),
         .accepted = atomic_load(&ln->accepted),
         .refused = atomic_load(&ln->refused),
+        .pauses = atomic_load(&ln->pauses),
         .accept_failures = atomic_load(&ln->accept_failures),
         .tls_failures = atomic_load(&ln->tls_failures),
     };

@@ -5,6 +5,7 @@
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/epoll.h>
 #include <sys/eventfd.h>
 #include <unistd.h>
 
@@ -12,26 +13,26 @@
 
 // Rounds of "what was posted, then a turn end" in which an ending loop lets the last work settle.
 #define END_ROUNDS_MAX 1000
+#define EVENTS_MAX     512 // descriptors handled in one turn; the others come in the next
 
 // ---- posts: a stack many threads push to with one compare-and-swap; the loop takes all of it with one exchange ----
 
-// Not uv_async_send: the woken loop spins there until the sender is back from its write, which costs more than the wake-up when
-// the two share a CPU.
 static void wake_up(struct loop *l)
 {
     // It can only fail when the counter is full, and then the loop is being woken already.
-    (void)eventfd_write(l->wake_fd, 1);
+    (void)eventfd_write(l->wake.fd, 1);
 }
 
+// A stack that was not empty has been noticed by whoever pushed to it first. A loop that does not sleep looks by itself before it
+// does: it says so first and looks then, the sender pushes first and asks then, so one of the two sees the other.
 static void push_posts(struct loop *l, struct post *newest, struct post *oldest)
 {
     struct post *head = atomic_load_explicit(&l->posts, memory_order_relaxed);
     do {
         oldest->next = head;
-    } while (
-        !atomic_compare_exchange_weak_explicit(&l->posts, &head, newest, memory_order_release, memory_order_relaxed));
-    if (head == NULL) {
-        wake_up(l); // a stack that was not empty has a wake-up under way already
+    } while (!atomic_compare_exchange_weak(&l->posts, &head, newest));
+    if (head == NULL && atomic_load(&l->sleeps)) {
+        wake_up(l);
     }
 }
 
@@ -76,25 +77,35 @@ static bool run_posts(struct loop *l)
     return true;
 }
 
-static void on_wake(uv_poll_t *wake, int status, int events)
+static void on_wake(struct watch *w, uint32_t events)
 {
-    (void)status;
-    (void)events;
-    struct loop *l = wake->data;
-    eventfd_t count;
-    (void)eventfd_read(l->wake_fd, &count); // before the posts are taken: a later one wakes again
-    run_posts(l);
-    if (atomic_load(&l->stop) && !l->ending) {
-        uv_stop(&l->uv);
+    (void)w;
+    (void)events; // edge-triggered, so the counter need not be read; the turn looks for posts anyway
+}
+
+// ---- watching ----
+
+bool loop_watch(struct loop *l, struct watch *w, uint32_t events)
+{
+    if (w->events == events) {
+        return true;
     }
+    struct epoll_event ev = {.events = events, .data.ptr = w};
+    int op = w->events == 0 ? EPOLL_CTL_ADD : events == 0 ? EPOLL_CTL_DEL : EPOLL_CTL_MOD;
+    if (epoll_ctl(l->epoll_fd, op, w->fd, &ev) != 0) {
+        return false;
+    }
+    w->events = events;
+    return true;
+}
+
+void loop_unwatch(struct loop *l, struct watch *w)
+{
+    (void)loop_watch(l, w, 0);
+    w->events = 0;
 }
 
 // ---- turns ----
-
-static void on_idle(uv_idle_t *idle)
-{
-    (void)idle; // its being active is all it does: the poll does not wait
-}
 
 static void turn_end(struct loop *l)
 {
@@ -107,23 +118,40 @@ static void turn_end(struct loop *l)
     }
     conns_flush(l);
     conns_reap(l);
-    if (l->dirty || conns_left(l)) {
-        uv_idle_start(&l->idle, on_idle);
-    } else {
-        uv_idle_stop(&l->idle);
+}
+
+static void look_at_clock(struct loop *l)
+{
+    l->now_ms = (int64_t)(uv_hrtime() / 1000000); // not clock_mono_us: tests stop that one
+}
+
+// Nothing is posted and nothing left to do: until when may the poll sleep? -1: for ever.
+static int may_sleep_ms(struct loop *l)
+{
+    int wait_ms = l->dirty || conns_left(l) ? 0 : timers_wait_ms(l);
+    if (wait_ms != 0) {
+        atomic_store(&l->sleeps, true);
+        if (atomic_load(&l->posts) != NULL) {
+            wait_ms = 0;
+        }
     }
+    return wait_ms;
 }
 
-static void on_prepare(uv_prepare_t *prepare)
+static void turn(struct loop *l)
 {
-    struct loop *l = prepare->data;
+    struct epoll_event events[EVENTS_MAX];
+    int wait_ms = may_sleep_ms(l);
+    int n = epoll_wait(l->epoll_fd, events, EVENTS_MAX, wait_ms);
+    atomic_store_explicit(&l->sleeps, false, memory_order_relaxed);
+    look_at_clock(l);
+    for (int i = 0; i < n; i++) {
+        struct watch *w = events[i].data.ptr;
+        w->fn(w, events[i].events);
+    }
+    run_posts(l);
+    timers_run(l);
     turn_end(l);
-    timers_tick(l);
-}
-
-static void on_check(uv_check_t *check)
-{
-    turn_end(check->data);
 }
 
 void loop_on_turn_end(struct loop *l, struct turn_hook *h)
@@ -140,7 +168,7 @@ bool loop_is_current(const struct loop *l)
 
 int64_t loop_now_ms(const struct loop *l)
 {
-    return (int64_t)uv_now(&l->uv);
+    return l->now_ms;
 }
 
 // ---- signals ----
@@ -152,6 +180,36 @@ static void on_signal(uv_signal_t *handle, int signum)
     s->fn(s->arg, signum);
 }
 
+static void on_uv(struct watch *w, uint32_t events)
+{
+    (void)events;
+    struct loop *l = (struct loop *)((char *)w - offsetof(struct loop, uv_watch));
+    uv_run(l->uv, UV_RUN_NOWAIT);
+}
+
+// 0 or a libuv error, and nothing is left behind.
+static int need_uv(struct loop *l)
+{
+    if (l->uv != NULL) {
+        return 0;
+    }
+    uv_loop_t *uv = calloc(1, sizeof(*uv));
+    int rc = uv != NULL ? uv_loop_init(uv) : UV_ENOMEM;
+    if (rc == 0) {
+        l->uv_watch = (struct watch){.fn = on_uv, .fd = uv_backend_fd(uv)};
+        rc = loop_watch(l, &l->uv_watch, EPOLLIN) ? 0 : uv_translate_sys_error(errno);
+        if (rc != 0) {
+            uv_loop_close(uv);
+        }
+    }
+    if (rc != 0) {
+        free(uv);
+        return rc;
+    }
+    l->uv = uv;
+    return 0;
+}
+
 enum status loop_on_signal(struct loop *l, int signum, void (*fn)(void *arg, int signum), void *arg, struct err *err)
 {
     if (l->signals_len == LOOP_SIGNALS_MAX) {
@@ -159,47 +217,55 @@ enum status loop_on_signal(struct loop *l, int signum, void (*fn)(void *arg, int
     }
     struct loop_signal *s = &l->signals[l->signals_len];
     *s = (struct loop_signal){.loop = l, .fn = fn, .arg = arg};
-    int rc = uv_signal_init(&l->uv, &s->handle);
+    int rc = need_uv(l);
+    if (rc == 0) {
+        rc = uv_signal_init(l->uv, &s->handle);
+    }
     if (rc != 0) {
         return err_set(err, ST_NOMEM, "cannot watch signals: %s", uv_strerror(rc));
     }
     s->handle.data = s;
     l->signals_len++; // initialised, so the end of the loop closes it
     rc = uv_signal_start(&s->handle, on_signal, signum);
+    uv_run(l->uv, UV_RUN_NOWAIT); // now its descriptor has what is to be watched
     return rc == 0 ? ST_OK : err_set(err, ST_INVALID, "cannot watch signal %d: %s", signum, uv_strerror(rc));
+}
+
+static void end_uv(struct loop *l)
+{
+    if (l->uv == NULL) {
+        return;
+    }
+    for (unsigned i = 0; i < l->signals_len; i++) {
+        uv_close((uv_handle_t *)&l->signals[i].handle, NULL);
+    }
+    loop_unwatch(l, &l->uv_watch);
+    uv_run(l->uv, UV_RUN_DEFAULT); // until the last close callback
+    int rc = uv_loop_close(l->uv);
+    assert(rc == 0); // a handle was left behind
+    (void)rc;
+    free(l->uv);
+    l->uv = NULL;
 }
 
 // ---- life ----
 
-static void init_handles(struct loop *l)
+static void close_fds(struct loop *l)
 {
-    uv_prepare_init(&l->uv, &l->prepare);
-    uv_check_init(&l->uv, &l->check);
-    uv_idle_init(&l->uv, &l->idle);
-    uv_timer_init(&l->uv, &l->tick);
-    l->wake.data = l->prepare.data = l->check.data = l->idle.data = l->tick.data = l;
-    uv_prepare_start(&l->prepare, on_prepare);
-    uv_check_start(&l->check, on_check);
+    if (l->wake.fd >= 0) {
+        close(l->wake.fd);
+    }
+    if (l->epoll_fd >= 0) {
+        close(l->epoll_fd);
+    }
 }
 
-// The parts of a loop that the kernel may refuse. 0 or a libuv error, and nothing is left behind.
-static int init_kernel_parts(struct loop *l)
+// The parts of a loop that the kernel may refuse. False: errno.
+static bool open_fds(struct loop *l)
 {
-    int rc = uv_loop_init(&l->uv);
-    if (rc != 0) {
-        return rc;
-    }
-    l->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-    rc = l->wake_fd >= 0 ? uv_poll_init(&l->uv, &l->wake, l->wake_fd) : uv_translate_sys_error(errno);
-    if (rc != 0) {
-        uv_loop_close(&l->uv);
-        if (l->wake_fd >= 0) {
-            close(l->wake_fd);
-        }
-        return rc;
-    }
-    uv_poll_start(&l->wake, UV_READABLE, on_wake);
-    return 0;
+    l->epoll_fd = epoll_create1(EPOLL_CLOEXEC);
+    l->wake = (struct watch){.fn = on_wake, .fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)};
+    return l->epoll_fd >= 0 && l->wake.fd >= 0 && loop_watch(l, &l->wake, EPOLLIN | (uint32_t)EPOLLET);
 }
 
 struct loop *loop_new(const char *name, struct err *err)
@@ -211,14 +277,13 @@ struct loop *loop_new(const char *name, struct err *err)
     }
     snprintf(l->name, sizeof(l->name), "%s", name);
     l->hooks_tail = &l->hooks;
-    l->tick_due_ms = -1;
-    int rc = init_kernel_parts(l);
-    if (rc != 0) {
-        err_set(err, ST_IO, "cannot set up event loop %s: %s", l->name, uv_strerror(rc));
+    if (!open_fds(l)) {
+        err_set(err, ST_IO, "cannot set up event loop %s: %s", l->name, strerror(errno));
+        close_fds(l);
         free(l);
         return NULL;
     }
-    init_handles(l);
+    look_at_clock(l);
     conns_init(l);
     return l;
 }
@@ -238,15 +303,7 @@ static void loop_end(struct loop *l)
         turn_end(l);
     }
     timers_forget(l);
-    uv_close((uv_handle_t *)&l->prepare, NULL);
-    uv_close((uv_handle_t *)&l->check, NULL);
-    uv_close((uv_handle_t *)&l->idle, NULL);
-    uv_close((uv_handle_t *)&l->tick, NULL);
-    for (unsigned i = 0; i < l->signals_len; i++) {
-        uv_close((uv_handle_t *)&l->signals[i].handle, NULL);
-    }
-    uv_unref((uv_handle_t *)&l->wake);
-    uv_run(&l->uv, UV_RUN_DEFAULT); // until the last close callback
+    end_uv(l);
     run_posts(l);
     l->ended = true;
 }
@@ -265,8 +322,10 @@ void loop_run(struct loop *l)
     assert(!l->ended);
     block_sigpipe();
     atomic_store(&l->runner, (uintptr_t)pthread_self());
+    look_at_clock(l);
+    turn_end(l); // what was begun before
     while (!atomic_load(&l->stop)) {
-        uv_run(&l->uv, UV_RUN_DEFAULT);
+        turn(l);
     }
     loop_end(l);
     atomic_store(&l->runner, 0);
@@ -285,7 +344,7 @@ enum status loop_start(struct loop *l, struct err *err)
     assert(!l->started);
     int rc = pthread_create(&l->thread, NULL, thread_main, l);
     if (rc != 0) {
-        return err_set(err, ST_NOMEM, "cannot start thread %s: %s", l->name, uv_strerror(-rc));
+        return err_set(err, ST_NOMEM, "cannot start thread %s: %s", l->name, strerror(rc));
     }
     l->started = true;
     return ST_OK;
@@ -314,12 +373,7 @@ void loop_free(struct loop *l)
     if (!l->ended) {
         loop_end(l);
     }
-    uv_close((uv_handle_t *)&l->wake, NULL);
-    uv_run(&l->uv, UV_RUN_DEFAULT);
-    close(l->wake_fd);
-    int rc = uv_loop_close(&l->uv);
-    assert(rc == 0); // a handle was left behind
-    (void)rc;
+    close_fds(l);
     conns_release(l);
     free(l);
 }

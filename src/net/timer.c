@@ -2,6 +2,7 @@
 // fail. Insert is O(1), removal O(log n) amortised. `child` is the first child, `next` the sibling to the right, `prev` the
 // sibling to the left or, for a first child, the parent.
 #include <assert.h>
+#include <limits.h>
 
 #include "net/loop_priv.h"
 
@@ -113,19 +114,13 @@ void timer_stop(struct timer *t)
     }
 }
 
-void timers_tick(struct loop *l)
+int timers_wait_ms(const struct loop *l)
 {
-    int64_t due_ms = l->timers != NULL ? l->timers->key_ms : -1;
-    if (due_ms == l->tick_due_ms) {
-        return;
+    if (l->timers == NULL) {
+        return -1;
     }
-    l->tick_due_ms = due_ms;
-    if (due_ms < 0) {
-        uv_timer_stop(&l->tick);
-        return;
-    }
-    int64_t now_ms = loop_now_ms(l);
-    uv_timer_start(&l->tick, timers_run, due_ms > now_ms ? (uint64_t)(due_ms - now_ms) : 0, 0);
+    int64_t ms = l->timers->key_ms - l->now_ms;
+    return ms <= 0 ? 0 : ms < INT_MAX ? (int)ms : INT_MAX;
 }
 
 // A timer that was pushed into the future goes to its new place; any other fires.
@@ -148,15 +143,12 @@ static void run_top(struct timer *t, int64_t now_ms)
     t->fn(t);
 }
 
-void timers_run(uv_timer_t *tick)
+void timers_run(struct loop *l)
 {
-    struct loop *l = tick->data;
-    l->tick_due_ms = -1;
-    loop_touch(l);
-    int64_t now_ms = loop_now_ms(l);
     uint64_t seq = l->timer_seq; // timers started by these wait for the next turn, or a delay of 0 would never end
-    for (struct timer *t = l->timers; t != NULL && t->key_ms <= now_ms && t->seq <= seq; t = l->timers) {
-        run_top(t, now_ms);
+    for (struct timer *t = l->timers; t != NULL && t->key_ms <= l->now_ms && t->seq <= seq; t = l->timers) {
+        loop_touch(l);
+        run_top(t, l->now_ms);
     }
 }
 
@@ -165,5 +157,4 @@ void timers_forget(struct loop *l)
     while (l->timers != NULL) {
         timer_stop(l->timers);
     }
-    timers_tick(l);
 }

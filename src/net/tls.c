@@ -251,6 +251,7 @@ static enum status open_site(struct tls_ctx *ctx, struct tls_site *site, const s
                                 own_ca || conf->client_ca_file == NULL ? NULL : conf->more_ca_file};
     site->ssl = SSL_CTX_new(TLS_server_method());
     site->names = strdup(sc->names);
+    site->asks = cas[0] != NULL;
     site->tenant = strdup(sc->tenant != NULL ? sc->tenant : "");
     if (site->ssl == NULL || site->names == NULL || site->tenant == NULL) {
         return err_set(err, ST_NOMEM, "no memory for a TLS context");
@@ -300,7 +301,7 @@ static enum status open_sites(struct tls_ctx *ctx, const struct tls_server_conf 
         open_rest(ctx);
     }
     for (size_t i = 0; st == ST_OK && i < ctx->sites_len; i++) {
-        tls_shake_install(ctx->sites[i].ssl, ctx);
+        tls_shake_install(ctx->sites[i].ssl, ctx, conf->certless);
     }
     return st;
 }
@@ -332,6 +333,7 @@ static enum status fill_ctx(struct tls_ctx *ctx, const struct tls_server_conf *c
         return err_set(err, ST_INVALID, "lowest TLS version 0x%04x: 0x0303 (1.2) and 0x0304 (1.3) are allowed",
                        (unsigned)conf->min_version);
     }
+    ctx->alpn_certless = conf->alpn_certless;
     ctx->psk = conf->psk;
     ctx->psk_arg = conf->psk_arg;
     ctx->failed = conf->failed;

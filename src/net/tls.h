@@ -30,8 +30,12 @@ struct tls_server_conf {
     const char *crl_file;
     const char *ocsp_file; // DER, OCSP response about cert_file, sent to clients that ask while it is valid; NULL: none
     const char *alpn[4];   // NULL-terminated, in order of preference; no match and client offers ALPN: handshake fails
-    int min_version;       // 0x0303 TLS 1.2 (default when 0), 0x0304 TLS 1.3
-    const char *ciphers;   // OpenSSL names of TLS 1.2 suites separated by ':'; NULL or "": the built-in list
+    // Who offers this protocol and is to get it is not asked for a certificate (a browser would ask its user). A literal; NULL: all
+    // are asked.
+    const char *alpn_certless;
+    bool certless;            // nor are clients that offer none
+    int min_version;          // 0x0303 TLS 1.2 (default when 0), 0x0304 TLS 1.3
+    const char *ciphers;      // OpenSSL names of TLS 1.2 suites separated by ':'; NULL or "": the built-in list
     const char *ciphersuites; // the same for TLS 1.3
     struct tls_cache *cache; // sessions, shared by contexts so that a reload ends none needlessly; NULL: one of its own
     // Key of a PSK identity into key[TLS_PSK_MAX]; 0: unknown. On I/O threads, during handshakes. NULL: no PSK

@@ -61,6 +61,7 @@ struct tls_site {
     SSL_CTX *ssl;
     char *names; // of tls_site_conf
     char *tenant;
+    bool asks;           // for client certificates
     uint8_t context[32]; // of everything a resumed session must have been checked against
     struct buf ocsp;     // DER
     int64_t ocsp_until_us;
@@ -70,7 +71,8 @@ struct tls_ctx {
     BIO_METHOD *bio;
     struct tls_cache *cache;
     uint8_t alpn_mem[512];
-    struct buf alpn; // wire form, RFC 7301 section 3.1
+    struct buf alpn;           // wire form, RFC 7301 section 3.1
+    const char *alpn_certless; // as in tls_server_conf
     size_t (*psk)(void *arg, struct slice identity, uint8_t *key);
     void *psk_arg;
     void (*failed)(void *arg, const struct tls_failure *f);
@@ -86,8 +88,8 @@ struct tls_ctx {
 bool tls_resumes(struct tls_ctx *ctx, const struct tls_hello *hello);
 const struct tls_site *tls_ctx_site(const struct tls_ctx *ctx, const char *sni);
 
-// tls_shake.c: callbacks OpenSSL makes during a handshake.
-void tls_shake_install(SSL_CTX *ssl, const struct tls_ctx *ctx);
+// tls_shake.c: callbacks OpenSSL makes during a handshake. certless: as in tls_server_conf.
+void tls_shake_install(SSL_CTX *ssl, const struct tls_ctx *ctx, bool certless);
 // tls_conn.c
 BIO_METHOD *tls_bio_method(void); // NULL: no memory
 // tls_rest.c. The connections of `server`; blank: a session with nothing in it. Without success *rest stays empty.

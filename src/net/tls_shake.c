@@ -219,10 +219,15 @@ static int choose_alpn(SSL *s, const unsigned char **out, unsigned char *out_len
     unsigned char *chosen = NULL;
     int rc = SSL_select_next_proto(&chosen, out_len, ctx->alpn.p, (unsigned)ctx->alpn.len, in, in_len);
     *out = chosen;
+    // Before the server writes anything, so that it can still decide what to ask for.
+    if (rc == OPENSSL_NPN_NEGOTIATED && tls_shake_of(s)->site->asks) {
+        bool without = ctx->alpn_certless != NULL && slice_eq_str(slice_make(chosen, *out_len), ctx->alpn_certless);
+        SSL_set_verify(s, without ? SSL_VERIFY_NONE : SSL_VERIFY_PEER, on_verify);
+    }
     return rc == OPENSSL_NPN_NEGOTIATED ? SSL_TLSEXT_ERR_OK : SSL_TLSEXT_ERR_ALERT_FATAL;
 }
 
-void tls_shake_install(SSL_CTX *ssl, const struct tls_ctx *ctx)
+void tls_shake_install(SSL_CTX *ssl, const struct tls_ctx *ctx, bool certless)
 {
     SSL_CTX_sess_set_new_cb(ssl, on_new_session);
     SSL_CTX_sess_set_get_cb(ssl, on_get_session);
@@ -235,7 +240,7 @@ void tls_shake_install(SSL_CTX *ssl, const struct tls_ctx *ctx)
         SSL_CTX_set_psk_server_callback(ssl, on_psk);
     }
     if (SSL_CTX_get_verify_mode(ssl) != SSL_VERIFY_NONE) {
-        SSL_CTX_set_verify(ssl, SSL_VERIFY_PEER, on_verify);
+        SSL_CTX_set_verify(ssl, certless ? SSL_VERIFY_NONE : SSL_VERIFY_PEER, on_verify);
         SSL_CTX_set_cert_verify_callback(ssl, verify_and_forget, NULL);
     }
 }

@@ -78,3 +78,86 @@ void gauges_register(struct core *c)
     metric_collector(write_core, c);
     core_every(c, 1000, refresh);
 }
+
+// --- listeners ---------------------------------------------------------------------------------------------------
+
+struct figure {
+    const char *name, *type, *help;
+    size_t at; // of the number in its struct
+};
+
+static uint64_t number_at(const void *stats, size_t at)
+{
+    return *(const uint64_t *)((const char *)stats + at);
+}
+
+static void write_head(const struct figure *f, struct buf *out)
+{
+    buf_printf(out, "# HELP %s %s\n# TYPE %s %s\n", f->name, f->help, f->name, f->type);
+}
+
+static void write_listeners(const struct gauges_net *g, struct buf *out)
+{
+#define AT(field) offsetof(struct listener_stats, field)
+    static const struct figure figures[] = {
+        {"muster_listener_connections", "gauge", "Open connections of a listener", AT(open)},
+        {"muster_listener_accepted_total", "counter", "Connections accepted", AT(accepted)},
+        {"muster_listener_refused_total", "counter", "Connections not let in: source, network, descriptors, memory",
+         AT(refused)},
+        {"muster_listener_pauses_total", "counter", "Times accepting paused: connections_max or descriptors",
+         AT(pauses)},
+        {"muster_listener_accept_failures_total", "counter", "Times accepting failed for want of descriptors or memory",
+         AT(accept_failures)},
+        {"muster_listener_tls_failures_total", "counter", "TLS handshakes that failed", AT(tls_failures)},
+    };
+#undef AT
+    for (size_t i = 0; i < sizeof(figures) / sizeof(figures[0]); i++) {
+        write_head(&figures[i], out);
+        for (unsigned k = 0; k < g->len; k++) {
+            struct listener_stats s;
+            if (g->listeners[k] != NULL) {
+                listener_stats(g->listeners[k], &s);
+                buf_printf(out, "%s{listener=\"%s\"} %llu\n", figures[i].name, g->names[k],
+                           (unsigned long long)number_at(&s, figures[i].at));
+            }
+        }
+    }
+}
+
+static void write_admission(const struct gauges_net *g, struct buf *out)
+{
+#define AT(field) offsetof(struct admission_stats, field)
+    static const struct figure figures[] = {
+        {"muster_strangers", "gauge", "Open connections that are not authenticated", AT(strangers)},
+        {"muster_accept_rate_pauses_total", "counter", "Times accepting waited for the accept rate", AT(pauses)},
+        {"muster_refused_source_total", "counter", "Connections refused: their address had enough", AT(refused_source)},
+        {"muster_refused_network_total", "counter", "Connections refused: their network had enough strangers",
+         AT(refused_net)},
+        {"muster_strangers_dropped_total", "counter", "Strangers that made room for newer connections", AT(dropped)},
+        {"muster_proxy_refused_total", "counter", "Connections of listed proxies without a valid PROXY header",
+         AT(proxy_refused)},
+    };
+#undef AT
+    struct admission_stats s;
+    admission_stats(g->admission, &s);
+    for (size_t i = 0; i < sizeof(figures) / sizeof(figures[0]); i++) {
+        write_head(&figures[i], out);
+        buf_printf(out, "%s %llu\n", figures[i].name, (unsigned long long)number_at(&s, figures[i].at));
+    }
+}
+
+static void write_net(void *arg, struct buf *out)
+{
+    write_listeners(arg, out);
+    write_admission(arg, out);
+}
+
+void gauges_net_begin(struct gauges_net *g)
+{
+    metric_collector(write_net, g);
+}
+
+void gauges_net_end(struct gauges_net *g)
+{
+    metric_collector_remove(write_net, g);
+}

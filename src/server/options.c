@@ -4,7 +4,10 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "core/quota.h"
+#include "domain/broker/broker.h"
 #include "domain/identity/identity.h"
+#include "domain/policy/ban.h"
 #include "front/http/http_front.h"
 #include "front/mqtt/mqtt_front.h"
 #include "server/tls_setup.h"
@@ -56,6 +59,59 @@ static const struct conf_key server_keys[] = {
      .type = CONF_ADDR,
      .dflt = "off",
      .help = "Operator API without TLS: for loopback only, tokens travel in the clear."},
+    {.name = "listen.connections_max",
+     .type = CONF_INT,
+     .dflt = "100000",
+     .min = 1,
+     .max = 10000000,
+     .help = "Open connections per listener; at that number the oldest one that is not authenticated makes room, else "
+             "accepting pauses."},
+    {.name = "listen.accept_rate",
+     .type = CONF_INT,
+     .dflt = "10000",
+     .min = 0,
+     .max = 1000000,
+     .help =
+         "Connections accepted in a second, over all listeners; the others wait in the kernel's queue. 0 allows any "
+         "number."},
+    {.name = "listen.accept_burst",
+     .type = CONF_INT,
+     .dflt = "20000",
+     .min = 1,
+     .max = 1000000,
+     .help = "Connections accepted at once before the rate counts."},
+    {.name = "listen.connections_per_source",
+     .type = CONF_INT,
+     .dflt = "0",
+     .min = 0,
+     .max = 10000000,
+     .help =
+         "Open connections of one address (IPv6: one /64); further ones are closed at once. 0 allows any number: many "
+         "devices may share an address."},
+    {.name = "listen.strangers_per_network",
+     .type = CONF_INT,
+     .dflt = "2000",
+     .min = 0,
+     .max = 10000000,
+     .help = "Open connections of one network (IPv4: a /24, IPv6: a /56) that are not authenticated; further ones are "
+             "closed at once. 0 allows any number."},
+    {.name = "listen.strangers_max",
+     .type = CONF_INT,
+     .dflt = "20000",
+     .min = 0,
+     .max = 10000000,
+     .help = "Open connections that are not authenticated, over all listeners; beyond it the oldest makes room for the "
+             "newest. 0 allows any number."},
+    {.name = "listen.limit_loopback",
+     .type = CONF_BOOL,
+     .dflt = "false",
+     .help = "Whether the limits of a source and a network count for this machine's own addresses too."},
+    {.name = "listen.proxy_from",
+     .type = CONF_LIST,
+     .dflt = "",
+     .help =
+         "Addresses and networks (10.0.0.0/8) of proxies that say in a PROXY header whom they speak for. From these "
+         "the header is demanded, from all others it is not understood."},
     {.name = "log.level",
      .flag = "log-level",
      .type = CONF_ENUM,
@@ -136,8 +192,11 @@ size_t server_modules(struct conf_module out[SERVER_MODULES_MAX])
         tls_conf_module,
         {"Storage", storage_keys, sizeof(storage_keys) / sizeof(storage_keys[0])},
         {"MQTT", mqtt_conf, MQTT_CONF_LEN},
+        {"Broker", broker_conf, BROKER_CONF_LEN},
         http_conf_module,
         identity_conf_module,
+        quota_conf_module,
+        ban_conf_module,
     };
     size_t n = sizeof(all) / sizeof(all[0]);
     for (size_t i = 0; i < n; i++) {

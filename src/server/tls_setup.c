@@ -209,7 +209,7 @@ static void on_failed(void *arg, const struct tls_failure *f)
     handshakes_add(arg, f);
 }
 
-static enum status fill(const struct tls_setup *s, const struct conf *conf, const char *const *alpn,
+static enum status fill(const struct tls_setup *s, const struct conf *conf, const struct tls_offer *offer,
                         struct tls_server_conf *ret, struct err *err)
 {
     struct identity_files own = identity_files(s->id);
@@ -231,9 +231,11 @@ static enum status fill(const struct tls_setup *s, const struct conf *conf, cons
                                     .failed_arg = s->failures,
                                     .psk = conf_bool(conf, "tls.psk") ? device_psk_find : NULL,
                                     .psk_arg = s->id};
-    for (int i = 0; i < ALPN_MAX && alpn[i] != NULL; i++) {
-        ret->alpn[i] = alpn[i];
+    for (int i = 0; i < ALPN_MAX; i++) {
+        ret->alpn[i] = offer->alpn[i];
     }
+    ret->alpn_certless = offer->alpn_certless;
+    ret->certless = offer->certless;
     return ST_OK;
 }
 
@@ -263,7 +265,7 @@ static void look_at_files(const struct tls_server_conf *tc, uint8_t out[SHA256_L
 }
 
 // Calls `fn` with everything the configuration says.
-static enum status with_conf(struct tls_setup *s, const struct conf *conf, const char *const *alpn,
+static enum status with_conf(struct tls_setup *s, const struct conf *conf, const struct tls_offer *offer,
                              enum status (*fn)(struct tls_setup *s, const struct tls_server_conf *tc, void *arg,
                                                struct err *err),
                              void *arg, struct err *err)
@@ -274,7 +276,7 @@ static enum status with_conf(struct tls_setup *s, const struct conf *conf, const
     size_t n = 0;
     enum status st = parse_sites(conf, &sites, &n, err);
     if (st == ST_OK) {
-        st = fill(s, conf, alpn, &tc, err);
+        st = fill(s, conf, offer, &tc, err);
     }
     if (st == ST_OK) {
         for (size_t i = 0; i < n; i++) {
@@ -296,11 +298,11 @@ static enum status make_context(struct tls_setup *s, const struct tls_server_con
     return *ret != NULL ? ST_OK : ST_INVALID;
 }
 
-struct tls_ctx *tls_setup_context(struct tls_setup *s, const struct conf *conf, const char *const *alpn,
+struct tls_ctx *tls_setup_context(struct tls_setup *s, const struct conf *conf, const struct tls_offer *offer,
                                   struct err *err)
 {
     struct tls_ctx *ctx = NULL;
-    (void)with_conf(s, conf, alpn, make_context, &ctx, err);
+    (void)with_conf(s, conf, offer, make_context, &ctx, err);
     return ctx;
 }
 
@@ -318,8 +320,8 @@ static enum status compare_files(struct tls_setup *s, const struct tls_server_co
 bool tls_setup_changed(struct tls_setup *s, const struct conf *conf)
 {
     bool changed = false;
-    const char *none[] = {NULL};
-    return with_conf(s, conf, none, compare_files, &changed, NULL) == ST_OK && changed;
+    const struct tls_offer none = {.certless = false};
+    return with_conf(s, conf, &none, compare_files, &changed, NULL) == ST_OK && changed;
 }
 
 // ---- life ----

@@ -15,14 +15,21 @@
 #include "base/log.h"
 #include "core/core.h"
 #include "core/metrics.h"
+#include "domain/broker/broker.h"
 #include "domain/command/command.h"
 #include "domain/identity/identity.h"
+#include "domain/policy/ban.h"
+#include "domain/policy/limit.h"
+#include "domain/policy/policy.h"
+#include "domain/policy/security.h"
 #include "domain/presence/presence.h"
 #include "domain/registry/registry.h"
 #include "domain/telemetry/ingest.h"
+#include "domain/trace/trace.h"
 #include "front/http/api_ops.h"
 #include "front/http/http_front.h"
 #include "front/mqtt/mqtt_front.h"
+#include "net/admission.h"
 #include "net/conn.h"
 #include "net/tls.h"
 #include "server/gauges.h"
@@ -43,22 +50,40 @@ static const struct {
     [HTTP] = {"listen.http", "http", false, true},
 };
 
+#define ALPN_HTTP "http/1.1"
+// What every TLS port speaks, chosen by the client; those that choose nothing get what the port is named after. So one port,
+// 443 for instance, can serve all. "x-amzn-mqtt-ca" is what devices of another cloud ask for on 443.
+static const struct {
+    const char *name;
+    bool http;
+} alpn[] = {{"mqtt", false}, {"x-amzn-mqtt-ca", false}, {ALPN_HTTP, true}};
+#define ALPN_NAMES (sizeof(alpn) / sizeof(alpn[0]))
+_Static_assert(ALPN_NAMES <= LISTEN_ALPN_MAX, "a listener carries all of them");
+
 // Built in this order, taken down in the reverse one:
 //
-//   lock -> core (stores) -> identity (CA, keys, first token) -> modules' start -> fronts -> threads -> listeners
+//   lock -> core (stores) -> identity (CA, keys, first token) -> loops, quotas -> modules' start -> broker -> fronts
+//        -> threads -> listeners
 struct server {
     const struct conf *conf;
     int lock_fd;
     char dir[PATH_MAX];
     struct core *core;
     struct identity *identity;
+    struct broker *broker;
+    struct quotas *quotas;
+    struct trace_hub *trace;
     struct mqtt_front *mqtt;
     struct http_front *http;
     struct loop *loops[IO_THREADS_MAX];
     unsigned loops_len;
     struct tls_setup *tls_setup;
-    struct tls_ctx *tls[2]; // MQTT, HTTP: they differ in ALPN
+    struct conn_service websocket; // MQTT in WebSockets
+    struct admission *admission;   // of all listeners
+    struct tls_ctx *tls[2];        // MQTT, HTTP: they differ in whom they ask for a certificate
     struct listener *listeners[LISTENERS];
+    const char *names[LISTENERS];
+    struct gauges_net gauges;
     bool started;
 };
 
@@ -131,6 +156,9 @@ static enum status open_identity(struct server *s, struct err *err)
         .cert_validity_us = conf_int(s->conf, "identity.cert_validity"),
         .auth_failures_per_min = (uint32_t)conf_int(s->conf, "identity.auth_failures"),
         .claim_failures_per_min = (uint32_t)conf_int(s->conf, "identity.claim_failures"),
+        .password_iterations = (uint32_t)conf_int(s->conf, "identity.password_iterations"),
+        .password_checks = (uint32_t)conf_int(s->conf, "identity.password_checks"),
+        .anonymous = conf_str(s->conf, "mqtt.anonymous")[0] != '\0',
     };
     ic.names_len = conf_list(s->conf, "server.names", &ic.names);
     return identity_open(s->core, &ic, &s->identity, err);
@@ -144,10 +172,20 @@ static enum status open_tls(struct server *s, struct err *err)
 // Lowest first: each finds the world as its predecessors left it.
 static enum status start_modules(struct server *s, struct err *err)
 {
-    static enum status (*const starts[])(struct tx *, void *, struct err *) = {registry_start, presence_start,
-                                                                               telemetry_start, command_start};
+    struct ban_conf bans;
+    struct policy_conf policies = {.anonymous = conf_str(s->conf, "mqtt.anonymous")};
+    ban_conf_read(s->conf, &bans);
+    if (policies.anonymous[0] != '\0') {
+        log_warn("server", "clients without a credential are let in on plain listeners",
+                 LOGS("policy", policies.anonymous));
+    }
+    const struct {
+        enum status (*start)(struct tx *tx, void *arg, struct err *err);
+        void *arg;
+    } starts[] = {{registry_start, NULL}, {security_start, NULL}, {policy_start, &policies}, {ban_start, &bans},
+                  {limit_start, NULL},    {presence_start, NULL}, {telemetry_start, NULL},   {command_start, NULL}};
     for (size_t i = 0; i < sizeof(starts) / sizeof(starts[0]); i++) {
-        enum status st = core_boot(s->core, starts[i], NULL, err);
+        enum status st = core_boot(s->core, starts[i].start, starts[i].arg, err);
         if (st != ST_OK) {
             return st;
         }
@@ -178,6 +216,18 @@ static void write_handshakes(void *arg, struct buf *out)
                (unsigned long long)st.expired);
 }
 
+// One share of each tenant's rate for each loop.
+static enum status open_quotas(struct server *s, struct err *err)
+{
+    struct quota_conf qc;
+    quota_conf_read(s->conf, &qc);
+    enum status st = quotas_new(&qc, s->loops_len, &s->quotas, err);
+    if (st == ST_OK) {
+        quotas_set(s->core, s->quotas);
+    }
+    return st;
+}
+
 static enum status open_loops(struct server *s, struct err *err)
 {
     int64_t want = conf_int(s->conf, "server.io_threads");
@@ -195,14 +245,39 @@ static enum status open_loops(struct server *s, struct err *err)
     return metric_collector(write_handshakes, s) ? ST_OK : err_set(err, ST_LIMIT, "too many collectors of metrics");
 }
 
+static enum status open_broker(struct server *s, struct err *err)
+{
+    enum status st = broker_new(s->core, s->loops, s->loops_len, s->conf, &s->broker, err);
+    return st == ST_OK ? core_boot(s->core, broker_start, s->broker, err) : st;
+}
+
+// From HTTP to MQTT: the fronts do not know each other.
+static void take_websocket(void *arg, struct conn *c, struct slice answer)
+{
+    const struct server *s = arg;
+    conn_upgrade(c, &s->websocket, answer);
+}
+
+// What needs the loops and the stores, and the fronts need.
+static enum status open_trace(struct server *s, struct err *err)
+{
+    s->trace = trace_hub_new(s->core, s->loops, s->loops_len);
+    return s->trace != NULL ? core_boot(s->core, trace_start, s->trace, err)
+                            : err_set(err, ST_NOMEM, "no memory for traces");
+}
+
 static enum status open_fronts(struct server *s, struct err *err)
 {
-    enum status st = mqtt_front_new(s->core, s->loops, s->loops_len, s->conf, &s->mqtt, err);
+    const struct mqtt_parts parts = {s->core, s->broker, s->trace};
+    enum status st = mqtt_front_new(&parts, s->loops, s->loops_len, s->conf, &s->mqtt, err);
     if (st != ST_OK) {
         return st;
     }
     struct http_front_conf hc = {.core = s->core, .table = &api_table};
     http_front_conf_read(s->conf, &hc);
+    hc.websocket.path = "/mqtt";
+    hc.websocket.take = take_websocket;
+    hc.websocket.arg = s;
     return http_front_new(&hc, &s->http, err);
 }
 
@@ -220,9 +295,47 @@ static enum status start_threads(struct server *s, struct err *err)
 
 static enum status new_tls(struct server *s, const struct conf *conf, bool http, struct tls_ctx **ret, struct err *err)
 {
-    static const char *const alpn[2][3] = {{"mqtt", "x-amzn-mqtt-ca", NULL}, {"http/1.1", NULL}};
-    *ret = tls_setup_context(s->tls_setup, conf, alpn[http], err);
+    struct tls_offer offer = {.alpn_certless = ALPN_HTTP, .certless = http};
+    for (size_t i = 0; i < ALPN_NAMES; i++) {
+        offer.alpn[i] = alpn[i].name;
+    }
+    *ret = tls_setup_context(s->tls_setup, conf, &offer, err);
     return *ret != NULL ? ST_OK : ST_IO;
+}
+
+static uint32_t conf_u32(const struct conf *c, const char *key)
+{
+    return (uint32_t)conf_int(c, key);
+}
+
+static enum status open_admission(struct server *s, struct err *err)
+{
+    const char *const *from = NULL;
+    size_t n = conf_list(s->conf, "listen.proxy_from", &from);
+    struct addr_net *nets = calloc(n + 1, sizeof(*nets));
+    enum status st = nets != NULL ? ST_OK : err_set(err, ST_NOMEM, "no memory for the list of proxies");
+    for (size_t i = 0; st == ST_OK && i < n; i++) {
+        st = addr_net_parse(from[i], &nets[i], err);
+    }
+    if (st == ST_INVALID) {
+        err_wrap(err, "listen.proxy_from");
+    }
+    const struct admission_conf ac = {
+        .accept_rate = conf_u32(s->conf, "listen.accept_rate"),
+        .accept_burst = conf_u32(s->conf, "listen.accept_burst"),
+        .conns_per_source = conf_u32(s->conf, "listen.connections_per_source"),
+        .strangers_per_net = conf_u32(s->conf, "listen.strangers_per_network"),
+        .strangers_max = conf_u32(s->conf, "listen.strangers_max"),
+        .limit_loopback = conf_bool(s->conf, "listen.limit_loopback"),
+        .proxy_from = nets,
+        .proxy_from_len = n,
+    };
+    if (st == ST_OK) {
+        s->admission = admission_new(&ac);
+        st = s->admission != NULL ? ST_OK : err_set(err, ST_NOMEM, "no memory for the admission of connections");
+    }
+    free(nets);
+    return st;
 }
 
 static enum status open_listener(struct server *s, unsigned kind, struct err *err)
@@ -232,18 +345,15 @@ static enum status open_listener(struct server *s, unsigned kind, struct err *er
         return ST_OK;
     }
     struct listen_conf lc = {0};
-    if (listener_kinds[kind].http) {
-        lc = (struct listen_conf){.proto = &http_proto,
-                                  .front = s->http,
-                                  .in_max = HTTP_IN_MAX,
-                                  .in_max_before_auth = HTTP_IN_MAX,
-                                  .out_max = HTTP_OUT_MAX,
-                                  .open_timeout_ms = 10000,
-                                  .conns_max = 10000};
-    } else {
-        mqtt_front_listen(s->mqtt, &lc);
+    const struct conn_service mqtt = mqtt_front_service(s->mqtt), http = http_front_service(s->http);
+    lc.service = listener_kinds[kind].http ? http : mqtt;
+    for (size_t i = 0; listener_kinds[kind].tls && i < ALPN_NAMES; i++) {
+        lc.alpn[i].name = alpn[i].name;
+        lc.alpn[i].service = alpn[i].http ? http : mqtt;
     }
     lc.addr = addr;
+    lc.conns_max = conf_u32(s->conf, "listen.connections_max");
+    lc.admission = s->admission;
     lc.tls = listener_kinds[kind].tls ? s->tls[listener_kinds[kind].http] : NULL;
     lc.handshakes_max = (uint32_t)conf_int(s->conf, "tls.handshakes_max");
     lc.loops = s->loops;
@@ -254,12 +364,20 @@ static enum status open_listener(struct server *s, unsigned kind, struct err *er
 
 static enum status open_listeners(struct server *s, struct err *err)
 {
-    enum status st = new_tls(s, s->conf, false, &s->tls[0], err);
-    if (st == ST_OK) {
-        st = new_tls(s, s->conf, true, &s->tls[1], err);
+    s->websocket = mqtt_front_service(s->mqtt);
+    enum status st = open_admission(s, err);
+    for (unsigned i = 0; st == ST_OK && i < 2; i++) {
+        st = new_tls(s, s->conf, i == 1, &s->tls[i], err);
     }
     for (unsigned i = 0; st == ST_OK && i < LISTENERS; i++) {
         st = open_listener(s, i, err);
+    }
+    if (st == ST_OK) {
+        for (unsigned i = 0; i < LISTENERS; i++) {
+            s->names[i] = listener_kinds[i].name;
+        }
+        s->gauges = (struct gauges_net){s->listeners, s->names, LISTENERS, s->admission};
+        gauges_net_begin(&s->gauges);
     }
     return st;
 }
@@ -268,9 +386,9 @@ static enum status open_listeners(struct server *s, struct err *err)
 
 enum status server_new(const struct conf *conf, struct server **ret, struct err *err)
 {
-    static enum status (*const steps[])(struct server *, struct err *) = {open_dir,    open_core,     open_identity,
-                                                                          open_tls,    start_modules, open_loops,
-                                                                          open_fronts, start_threads, open_listeners};
+    static enum status (*const steps[])(struct server *, struct err *) = {
+        open_dir,   open_core,     open_identity, open_tls,    open_loops,    open_quotas,
+        open_trace, start_modules, open_broker,   open_fronts, start_threads, open_listeners};
     struct server *s = calloc(1, sizeof(*s));
     if (s == NULL) {
         return err_set(err, ST_NOMEM, "no memory for the server");
@@ -366,9 +484,15 @@ void server_stop(struct server *s)
     for (unsigned i = 0; i < s->loops_len; i++) {
         loop_join(s->loops[i]);
     }
+    if (s->broker != NULL) {
+        broker_release(s->broker);
+    }
     if (s->core != NULL) {
         telemetry_stop(s->core);
         presence_stop(s->core);
+        ban_stop(s->core);
+        policy_stop(s->core);
+        security_stop(s->core);
         registry_release(s->core);
     }
     s->started = false;
@@ -379,12 +503,16 @@ void server_free(struct server *s)
     if (s == NULL) {
         return;
     }
+    gauges_net_end(&s->gauges);
     for (unsigned i = 0; i < LISTENERS; i++) {
         listener_free(s->listeners[i]);
     }
     metric_collector_remove(write_handshakes, s);
+    admission_free(s->admission);
     http_front_free(s->http);
     mqtt_front_free(s->mqtt);
+    broker_free(s->broker);
+    trace_hub_free(s->trace);
     for (unsigned i = 0; i < s->loops_len; i++) {
         loop_free(s->loops[i]);
     }
@@ -392,6 +520,7 @@ void server_free(struct server *s)
     tls_unref(s->tls[1]);
     tls_setup_free(s->tls_setup);
     identity_free(s->identity);
+    quotas_free(s->quotas);
     core_free(s->core);
     if (s->lock_fd >= 0) {
         close(s->lock_fd);

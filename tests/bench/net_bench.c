@@ -69,13 +69,13 @@ static struct server serve(struct tls_ctx *tls)
     must(s.loop != NULL, err.text);
     const struct listen_conf conf = {.addr = "127.0.0.1:0",
                                      .tls = tls,
-                                     .proto = &bench_proto,
                                      .loops = &s.loop,
                                      .loops_len = 1,
-                                     .in_max = 256 * 1024,
-                                     .in_max_before_auth = 4096,
-                                     .out_max = 1024 * 1024,
-                                     .open_timeout_ms = 10000,
+                                     .service = {.proto = &bench_proto,
+                                                 .in_max = 256 * 1024,
+                                                 .in_max_before_auth = 4096,
+                                                 .out_max = 1024 * 1024,
+                                                 .open_timeout_ms = 10000},
                                      .conns_max = 10000};
     must(listener_open(&conf, &s.listener, &err) == ST_OK, err.text);
     return s;

@@ -10,6 +10,7 @@
 
 #include "base/log.h"
 #include "fake_http.h"
+#include "front/http/http_priv.h"
 #include "net/conn.h"
 
 // --- one connection and its loop, without sockets ----------------------------------------------------------------
@@ -18,7 +19,7 @@ struct conn {
     void *user;
     struct buf in;
     struct buf out;
-    bool paused, closed, spoke;
+    bool paused, closed, spoke, taken;
     struct post *posts, **posts_end;
     struct timer *timer;
     struct events_sub *sub;
@@ -49,6 +50,10 @@ const char *conn_peer_addr(const struct conn *c)
     return "192.0.2.1:1234";
 }
 void conn_authenticated(struct conn *c)
+{
+    (void)c;
+}
+void conn_own_times(struct conn *c)
 {
     (void)c;
 }
@@ -291,6 +296,15 @@ static inline void wire_drain(void)
     }
 }
 
+// The connection becomes a WebSocket: its new owner only keeps the answer.
+static inline void wire_take(void *arg, struct conn *c, struct slice answer)
+{
+    assert(arg == NULL && !c->closed && slice_starts(answer, SLICE("HTTP/1.1 101 ")));
+    c->taken = c->closed = true;
+    c->timer = NULL;
+    buf_slice(&c->out, answer);
+}
+
 static struct core wire_core;
 // The front of all connections.
 static inline struct http_front *wire_front(void)
@@ -301,7 +315,8 @@ static inline struct http_front *wire_front(void)
                                        .table = &fake_table,
                                        .idle_ms = 60000,
                                        .streams_max = 1,
-                                       .auth_failures_max = 1000000000};
+                                       .auth_failures_max = 1000000000,
+                                       .websocket = {.path = "/mqtt", .take = wire_take}};
         log_setup(LOG_ERROR, LOG_LOGFMT, open("/dev/null", O_WRONLY | O_CLOEXEC)); // refusals are many here
         enum status st = http_front_new(&conf, &f, NULL);
         assert(st == ST_OK);
@@ -321,8 +336,8 @@ static inline bool wire_open(size_t in_max)
 
 static inline void wire_close(bool opened)
 {
-    if (opened) {
-        http_proto.on_close(&wire, &(struct close_reason){.cause = CLOSE_EOF});
+    if (opened && !wire.taken) {
+        http_proto.on_close(&wire, &(struct close_reason){CLOSE_EOF, ""});
     }
     wire_run_posts();
     assert(wire_core.states == 0); // every state of a two-step call was freed

@@ -34,6 +34,9 @@ struct identity {
     struct psk_table *psks;
     void (*ended)(void *arg, const uint8_t *cert_sha256, struct slice psk_identity);
     void *ended_arg;
+    struct rate *passwords; // how many may be checked a second, by everybody together
+    uint32_t password_iterations;
+    bool anonymous;
     struct core *core;
 };
 
@@ -45,6 +48,7 @@ static inline struct identity *identity_of(const struct core *c)
 // Tells who listens (identity_watch_ended); core thread, after the commit.
 void identity_tell_ended(const struct identity *id, const uint8_t *cert_sha256, struct slice psk_identity);
 
+#define TOKEN_OPERATOR_PREFIX "muster_o_"
 // What a token is for: a token of one kind is never one of another, even when the bytes are the same.
 enum token_kind { TOKEN_DEVICE = 'd', TOKEN_CLAIM = 'c', TOKEN_OPERATOR = 'o' };
 void token_hash(const struct identity *id, enum token_kind kind, struct slice token, uint8_t out[SHA256_LEN]);
@@ -77,6 +81,14 @@ struct claim {
 enum status claim_load(struct tx *tx, uint64_t row, struct claim *ret, struct err *err);
 enum claim_state claim_state_at(int64_t uses, int64_t uses_max, int64_t expires_us, bool revoked, int64_t now_us);
 enum status claim_use(struct tx *tx, uint64_t row, struct err *err); // ST_FORBIDDEN when not usable (any more)
+
+// Passwords: what to prove for this user name, whether anybody has one, and that it was proved.
+struct device_login;
+enum status device_password_ask(struct tx *tx, struct slice name, struct device_login *ret, struct err *err);
+enum status device_password_any(struct tx *tx, bool *ret, struct err *err);
+enum status device_password_has(struct tx *tx, uint64_t device, bool *ret, struct err *err);
+enum status device_password_proved(struct tx *tx, const struct device_login *login, struct device_ref *ret,
+                                   struct err *err);
 
 // Certificates.
 struct cert_row {

@@ -20,6 +20,12 @@ static const struct conf_key conf_keys[] = {
      .min = 1,
      .max = 10000,
      .help = "Wrong tokens one source address may send per minute before it is answered 429."},
+    {.name = "http.websocket_origins",
+     .type = CONF_LIST,
+     .dflt = "",
+     .help =
+         "Origins (https://app.example.org) whose pages may open a WebSocket, beside those of the server's own host; * "
+         "allows all. Clients that are no browsers send no origin and are not concerned."},
 };
 const struct conf_module http_conf_module = {"HTTP", conf_keys, sizeof(conf_keys) / sizeof(conf_keys[0])};
 
@@ -28,4 +34,5 @@ void http_front_conf_read(const struct conf *c, struct http_front_conf *ret)
     ret->idle_ms = (uint32_t)(conf_int(c, "http.idle") / 1000);
     ret->streams_max = (uint32_t)conf_int(c, "http.streams");
     ret->auth_failures_max = (uint32_t)conf_int(c, "http.auth_failures");
+    ret->websocket.origins_len = conf_list(c, "http.websocket_origins", &ret->websocket.origins);
 }

@@ -19,10 +19,12 @@ static const struct {
     [HS_HEAD] = {"head", 10000, 0, TO(HS_GATE) | TO(HS_BODY) | TO(HS_LINGER) | TO(HS_CLOSING)},
     [HS_GATE] = {"gate", 0, 0, TO(HS_BODY) | TO(HS_LINGER) | TO(HS_CLOSING)},
     [HS_BODY] = {"body", 1000, 1000, TO(HS_RUN) | TO(HS_LINGER) | TO(HS_CLOSING)},
-    [HS_RUN] = {"run", 0, 0, TO(HS_IDLE) | TO(HS_STREAM) | TO(HS_DRAIN) | TO(HS_LINGER) | TO(HS_CLOSING)},
+    [HS_RUN] = {"run", 0, 0,
+                TO(HS_IDLE) | TO(HS_STREAM) | TO(HS_DRAIN) | TO(HS_UPGRADED) | TO(HS_LINGER) | TO(HS_CLOSING)},
     [HS_STREAM] = {"stream", 1000, 1000, TO(HS_CLOSING)},
     [HS_DRAIN] = {"drain", 10000, 10000, TO(HS_CLOSING)},
     [HS_LINGER] = {"linger", 2000, 0, TO(HS_CLOSING)},
+    [HS_UPGRADED] = {"upgraded", 0, 0, 0},
     [HS_CLOSING] = {"closing", 0, 0, 0},
 };
 _Static_assert(sizeof(states) / sizeof(states[0]) == HS__COUNT, "every state has a row");
@@ -239,17 +241,44 @@ static size_t parse(struct http_conn *hc, struct slice in)
         refuse_input(hc, e);
     } else if (hc->state == HS_GATE && !hc->req->in_flight) {
         http_run_gate(hc->req);
+    } else if (hc->state == HS_RUN && hc->req->upgrade != NULL) {
+        http_conn_enter(hc, HS_UPGRADED);
     } else if (hc->state == HS_RUN && !hc->req->in_flight) {
         http_run_start(hc->req);
     }
     return n;
 }
 
+static void release(struct http_conn *hc)
+{
+    timer_stop(&hc->timer);
+    http_stream_stop(hc);
+    if (hc->req != NULL && hc->req->in_flight) {
+        hc->req->hc = NULL; // freed when it comes back
+    } else {
+        http_req_free(hc->req);
+    }
+    free(hc);
+    http_metric_conns(-1);
+}
+
+// The connection is another front's from here on.
+static void hand_over(struct http_conn *hc)
+{
+    const struct http_websocket *ws = &hc->front->conf.websocket;
+    struct conn *c = hc->conn;
+    uint8_t mem[512];
+    struct buf answer = buf_fixed(mem, sizeof(mem));
+    http_upgrade_answer(hc->req, &answer);
+    release(hc);
+    ws->take(ws->arg, c, buf_view(&answer));
+}
+
 static size_t on_data(struct conn *c, struct slice in)
 {
     struct http_conn *hc = conn_user(c);
     size_t used = 0;
-    while (used < in.len && !hc->paused) {
+    while (used < in.len && !hc->paused && hc->state != HS_UPGRADED) {
         switch (hc->state) {
         case HS_IDLE:
         case HS_HEAD:
@@ -266,6 +295,9 @@ static size_t on_data(struct conn *c, struct slice in)
         default:
             return used;
         }
+    }
+    if (hc->state == HS_UPGRADED) {
+        hand_over(hc);
     }
     return used;
 }
@@ -362,7 +394,7 @@ static enum status on_open(struct conn *c, void *front)
     timer_start(&hc->timer, states[HS_HEAD].timeout_ms, 0);
     conn_set_user(c, hc);
     // The states have time limits of their own, for strangers too; a first query may take longer than net would wait.
-    conn_authenticated(c);
+    conn_own_times(c);
     http_metric_conns(1);
     return ST_OK;
 }
@@ -370,16 +402,7 @@ static enum status on_open(struct conn *c, void *front)
 static void on_close(struct conn *c, const struct close_reason *why)
 {
     (void)why;
-    struct http_conn *hc = conn_user(c);
-    timer_stop(&hc->timer);
-    http_stream_stop(hc);
-    if (hc->req != NULL && hc->req->in_flight) {
-        hc->req->hc = NULL; // freed when it comes back
-    } else {
-        http_req_free(hc->req);
-    }
-    free(hc);
-    http_metric_conns(-1);
+    release(conn_user(c));
 }
 
 const struct conn_proto http_proto = {

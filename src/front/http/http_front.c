@@ -10,6 +10,7 @@
 
 #define EXPIRE_EVERY_MS 60000
 #define MINUTE_US       60000000
+#define OPEN_TIMEOUT_MS 10000
 
 enum status http_front_new(const struct http_front_conf *conf, struct http_front **ret, struct err *err)
 {
@@ -31,6 +32,16 @@ enum status http_front_new(const struct http_front_conf *conf, struct http_front
     core_every(conf->core, EXPIRE_EVERY_MS, http_idem_expire);
     *ret = f;
     return ST_OK;
+}
+
+struct conn_service http_front_service(struct http_front *f)
+{
+    return (struct conn_service){.proto = &http_proto,
+                                 .front = f,
+                                 .in_max = HTTP_IN_MAX,
+                                 .in_max_before_auth = HTTP_IN_MAX,
+                                 .out_max = HTTP_OUT_MAX,
+                                 .open_timeout_ms = OPEN_TIMEOUT_MS};
 }
 
 void http_front_free(struct http_front *f)

@@ -11,6 +11,7 @@
 //                          a stranger's large body: token first   |
 //                                                                 +----> DRAIN ----> CLOSING
 //                                                                 the last reply is long: until it is taken
+//                          a WebSocket is asked for              +----> UPGRADED: another front has the connection
 //     IDLE, HEAD, GATE, BODY, RUN ----> LINGER ----> CLOSING
 //     refused with input unread: the reply is sent, input is thrown away until the peer ends or 2 s have passed
 #ifndef FRONT_HTTP_HTTP_PRIV_H
@@ -38,7 +39,19 @@ struct http_front {
     _Atomic uint32_t streams;
 };
 
-enum http_state { HS_IDLE, HS_HEAD, HS_GATE, HS_BODY, HS_RUN, HS_STREAM, HS_DRAIN, HS_LINGER, HS_CLOSING, HS__COUNT };
+enum http_state {
+    HS_IDLE,
+    HS_HEAD,
+    HS_GATE,
+    HS_BODY,
+    HS_RUN,
+    HS_STREAM,
+    HS_DRAIN,
+    HS_LINGER,
+    HS_UPGRADED,
+    HS_CLOSING,
+    HS__COUNT
+};
 
 // Headers the front looks at; the others are counted and forgotten.
 #define HTTP_HEADER_MAP(X)                                                                                             \
@@ -51,7 +64,13 @@ enum http_state { HS_IDLE, HS_HEAD, HS_GATE, HS_BODY, HS_RUN, HS_STREAM, HS_DRAI
     X(IF_NONE_MATCH, "if-none-match")                                                                                  \
     X(IDEMPOTENCY_KEY, "idempotency-key")                                                                              \
     X(EXPECT, "expect")                                                                                                \
-    X(LAST_EVENT_ID, "last-event-id")
+    X(LAST_EVENT_ID, "last-event-id")                                                                                  \
+    X(ORIGIN, "origin")                                                                                                \
+    X(CONNECTION, "connection")                                                                                        \
+    X(UPGRADE, "upgrade")                                                                                              \
+    X(WS_KEY, "sec-websocket-key")                                                                                     \
+    X(WS_VERSION, "sec-websocket-version")                                                                             \
+    X(WS_PROTOCOL, "sec-websocket-protocol")
 
 enum http_header {
 #define X(name, text) HTTP_H_##name,
@@ -100,6 +119,7 @@ struct http_req {
     bool takes_gzip;
     bool has_body;
     bool continue_wanted; // Expect: 100-continue
+    const char *upgrade;  // the protocol of the WebSocket that is asked for and will be given; NULL: none
     // the operation
     int index; // into the table, -1: none
     const struct api_op *api;
@@ -139,6 +159,8 @@ struct http_conn {
     struct http_stream stream;
 };
 
+extern const struct conn_proto http_proto;
+
 // http_conn.c. All on the connection's loop thread.
 void http_conn_enter(struct http_conn *hc, enum http_state next); // asserts that the step is allowed
 // Sends the reply of hc->req, releases the request and goes on: next request, LINGER (`body_left`: the peer still sends), or
@@ -169,6 +191,12 @@ void http_run_gate(struct http_req *req);  // checks the token alone, then http_
 void http_run_start(struct http_req *req); // the whole request is there
 void http_run_refuse(struct http_req *req, bool body_left); // answers with req->refusal
 enum status http_run_identify(struct http_req *req, struct tx *tx, struct err *err);
+
+// http_upgrade.c
+bool http_upgrade_is(const struct http_front *f, struct slice path); // WebSockets begin here
+// The head is complete: sets req->upgrade or a refusal.
+void http_upgrade_check(struct http_req *req, const http_parser *parser);
+void http_upgrade_answer(const struct http_req *req, struct buf *out); // 101
 
 // http_idem.c: stored answers (Idempotency-Key). In the operation's transaction.
 enum status http_idem_find(struct http_req *req, struct tx *tx, bool *ret_found, struct err *err);

@@ -148,7 +148,8 @@ static enum http_header header_of(const struct http_req *req)
 // A second header of a name: these may come in several lines, of which the first is enough for us; others are an attack.
 static bool may_repeat(enum http_header h)
 {
-    return h == HTTP_H_ACCEPT_ENCODING || h == HTTP_H_IF_NONE_MATCH;
+    return h == HTTP_H_ACCEPT_ENCODING || h == HTTP_H_IF_NONE_MATCH || h == HTTP_H_CONNECTION || h == HTTP_H_UPGRADE ||
+           h == HTTP_H_WS_PROTOCOL;
 }
 
 static void value_begins(struct http_req *req)
@@ -255,6 +256,10 @@ static void step_route(struct http_req *req, const http_parser *parser)
     http_parser_url_init(&u);
     if (parser->method == HTTP_CONNECT || http_parser_parse_url((const char *)req->text.p, req->url_len, 0, &u) != 0) {
         refuse_early(req, 400, "malformed", "the request target is not a path");
+        return;
+    }
+    if (http_upgrade_is(req->front, url_part(req, &u, UF_PATH))) {
+        http_upgrade_check(req, parser);
         return;
     }
     const struct api_table *table = req->front->conf.table;

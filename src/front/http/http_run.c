@@ -261,6 +261,7 @@ static bool came_back(struct http_req *req)
         }
     } else if (req->api->perm != PERM_PUBLIC) {
         req->hc->trusted = true;
+        conn_authenticated(req->hc->conn);
     }
     return true;
 }

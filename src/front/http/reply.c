@@ -24,6 +24,7 @@
     X(415, "Unsupported Media Type")                                                                                   \
     X(417, "Expectation Failed")                                                                                       \
     X(422, "Unprocessable Content")                                                                                    \
+    X(426, "Upgrade Required")                                                                                         \
     X(429, "Too Many Requests")                                                                                        \
     X(431, "Request Header Fields Too Large")                                                                          \
     X(500, "Internal Server Error")                                                                                    \
@@ -114,7 +115,10 @@ bool http_reply_write(struct conn *c, const struct http_reply *r)
     buf_str(&b, "X-Content-Type-Options: nosniff\r\n"
                 "Content-Security-Policy: default-src 'none'; frame-ancestors 'none'\r\n"
                 "Referrer-Policy: no-referrer\r\n");
-    buf_printf(&b, "X-Request-Id: %s\r\nConnection: %s\r\n\r\n", r->request_id, r->close ? "close" : "keep-alive");
+    buf_printf(&b, "X-Request-Id: %s\r\nConnection: %s\r\n\r\n", r->request_id,
+               r->status == 426 ? "close, Upgrade"
+               : r->close       ? "close"
+                                : "keep-alive");
     if (b.failed) {
         return false; // cannot be: all parts are bounded
     }

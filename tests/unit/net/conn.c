@@ -59,7 +59,7 @@ static void answers_of_a_turn_leave_together(void **state)
 static void close_drains_first(void **state)
 {
     (void)state;
-    h.conf.out_max = 16 * 1024 * 1024;
+    h.conf.service.out_max = 16 * 1024 * 1024;
     harness_start(&h);
     int fd = dial(&h);
     say(fd, "flood 12000000\n");
@@ -338,7 +338,7 @@ static void open_timeout_ends_strangers(void **state)
 {
     (void)state;
     h.authenticate = false;
-    h.conf.open_timeout_ms = 400;
+    h.conf.service.open_timeout_ms = 400;
     harness_start(&h);
     int silent = dial(&h), known = dial(&h);
     say(known, "auth\n");

@@ -160,10 +160,10 @@ static int group_teardown(void **state)
 static void start(bool tls)
 {
     harness_init(&h);
-    h.conf.proto = &http_proto;
-    h.conf.in_max = 512 * 1024;
+    h.conf.service.proto = &http_proto;
+    h.conf.service.in_max = 512 * 1024;
     const struct tls_server_conf conf = {
-        .cert_file = cert_file, .key_file = key_file, .client_ca_file = ca_file, .alpn = {"http/1.1", NULL}};
+        .cert_file = cert_file, .key_file = key_file, .client_ca_file = ca_file, .alpn = {"http/1.1"}};
     h.conf.tls = tls ? tls_server_new(&conf, NULL) : NULL;
     assert_true(!tls || h.conf.tls != NULL);
     harness_start(&h);

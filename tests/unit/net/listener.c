@@ -133,7 +133,8 @@ static void port_in_use_is_refused(void **state)
     harness_end(&h);
 }
 
-static void conns_max_refuses_at_once(void **state)
+// The one too many waits in the kernel's queue and is served when another has gone.
+static void conns_max_lets_the_others_wait(void **state)
 {
     (void)state;
     h.conf.conns_max = 3;
@@ -144,26 +145,53 @@ static void conns_max_refuses_at_once(void **state)
     }
     assert_true(wait_until(&h.opened, 3));
     int over = dial(&h);
-    expect_end(over);
-    close(over);
+    say(over, "echo me too\n");
     for (int i = 0; i < 3; i++) {
         say(fds[i], "echo ok\n");
         expect_reply(fds[i], "ok\n");
     }
-    close(fds[0]);
-    assert_true(wait_until(&h.closed, 1));
-    usleep(20000);
-    int again = dial(&h);
-    say(again, "echo ok\n");
-    expect_reply(again, "ok\n");
+    usleep(50000);
     struct listener_stats st;
     listener_stats(h.listener, &st);
-    assert_int_equal(st.refused, 1);
+    assert_int_equal(st.open, 3);
+    assert_true(st.pauses > 0);
+    close(fds[0]);
+    expect_reply(over, "me too\n");
+    listener_stats(h.listener, &st);
+    assert_int_equal(st.refused, 0);
     assert_int_equal(st.accepted, 4);
     assert_int_equal(st.open, 3);
-    close(again);
+    close(over);
     close(fds[1]);
     close(fds[2]);
+    harness_end(&h);
+}
+
+// A stranger makes room for the next one, whoever is authenticated stays.
+static void conns_max_drops_the_oldest_stranger(void **state)
+{
+    (void)state;
+    h.conf.conns_max = 3;
+    h.authenticate = false;
+    harness_start(&h);
+    int known = dial(&h);
+    say(known, "auth\necho ok\n");
+    expect_reply(known, "ok\n");
+    int first = dial(&h), second = dial(&h);
+    assert_true(wait_until(&h.opened, 3));
+    int next = dial(&h);
+    expect_end(first);
+    assert_int_equal(h.causes[CLOSE_CROWDED], 1);
+    say(next, "auth\necho in\n");
+    expect_reply(next, "in\n");
+    say(second, "auth\necho here\n");
+    expect_reply(second, "here\n");
+    say(known, "echo ok\n");
+    expect_reply(known, "ok\n");
+    close(known);
+    close(first);
+    close(second);
+    close(next);
     harness_end(&h);
 }
 
@@ -271,7 +299,8 @@ int main(void)
         cmocka_unit_test_setup(a_name_means_all_its_addresses, setup),
         cmocka_unit_test_setup(port_zero_is_one_port_for_all_loops, setup),
         cmocka_unit_test_setup(port_in_use_is_refused, setup),
-        cmocka_unit_test_setup(conns_max_refuses_at_once, setup),
+        cmocka_unit_test_setup(conns_max_lets_the_others_wait, setup),
+        cmocka_unit_test_setup(conns_max_drops_the_oldest_stranger, setup),
         cmocka_unit_test_setup(stop_keeps_what_is_open, setup),
         cmocka_unit_test_setup(out_of_descriptors, setup),
     };

@@ -580,7 +580,7 @@ static void *trickle_hello(void *arg)
 static void slow_handshake_times_out(void **state)
 {
     (void)state;
-    h.conf.open_timeout_ms = 150;
+    h.conf.service.open_timeout_ms = 150;
     struct tls_server_conf conf = server_conf();
     start_with(&conf);
     int fd = dial(&h);
@@ -791,7 +791,7 @@ static void long_lines_and_pauses(void **state)
 static void big_streams(void **state)
 {
     (void)state;
-    h.conf.out_max = 16 * 1024 * 1024;
+    h.conf.service.out_max = 16 * 1024 * 1024;
     struct tls_server_conf conf = server_conf();
     start_with(&conf);
     struct client c = client_dial(NULL, 0);

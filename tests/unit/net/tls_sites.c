@@ -175,7 +175,7 @@ static void every_suite_both_ways(void **state)
     struct tls_server_conf conf = server_conf(), rsa = server_conf();
     rsa.cert_file = pki_write_cert(&t.pki, "rsa.pem", &t.rsa_server);
     rsa.key_file = pki_write_key(&t.pki, "rsa.key", &t.rsa_server);
-    h.conf.in_max = h.conf.out_max = 1 << 20;
+    h.conf.service.in_max = h.conf.service.out_max = 1 << 20;
     start_with(&conf);
     for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
         reload(cases[i].rsa ? &rsa : &conf);

@@ -45,14 +45,9 @@ static int setup(void **state)
     f->loop = loop_new("http", &err);
     assert_non_null(f->loop);
     struct listen_conf lc = {.addr = "127.0.0.1:0",
-                             .proto = &http_proto,
-                             .front = f->front,
+                             .service = http_front_service(f->front),
                              .loops = &f->loop,
                              .loops_len = 1,
-                             .in_max = HTTP_IN_MAX,
-                             .in_max_before_auth = HTTP_IN_MAX,
-                             .out_max = HTTP_OUT_MAX,
-                             .open_timeout_ms = 10000,
                              .conns_max = 100};
     assert_int_equal(listener_open(&lc, &f->listener, &err), ST_OK);
     assert_int_equal(loop_start(f->loop, &err), ST_OK);
