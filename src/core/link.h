@@ -23,7 +23,8 @@ enum down_close {
     DOWN_CLOSE_REVOKED,
     DOWN_CLOSE_DELETED,
     DOWN_CLOSE_SUSPENDED,
-    DOWN_CLOSE_SHUTDOWN
+    DOWN_CLOSE_SHUTDOWN,
+    DOWN_CLOSE_ADMIN // an operator has ended the session
 };
 
 struct down {

@@ -12,9 +12,9 @@ struct addr {
     uint16_t port;
 };
 
-struct addr addr_ipv4(const uint8_t ip[4], uint16_t port);
-bool addr_is_ipv4(const struct addr *a);
-bool addr_is_loopback(const struct addr *a);
+struct addr addr_ipv4(const uint8_t ip[4], uint16_t port); // from the four bytes as they stand in a packet
+bool addr_is_ipv4(const struct addr *a);                   // in whichever of its two forms it came
+bool addr_is_loopback(const struct addr *a);               // 127.0.0.0/8, ::1
 // "192.0.2.1:1234", "[2001:db8::1]:1234". Returns dst.
 const char *addr_text(const struct addr *a, char dst[ADDR_TEXT_MAX]);
 

@@ -251,9 +251,12 @@ void conn_peer_known(struct conn *c)
     }
 }
 
-bool conns_drop_stranger(struct loop *l)
+bool conns_drop_stranger(struct loop *l, const struct listener *of)
 {
     struct conn *oldest = l->conns.strangers;
+    while (oldest != NULL && of != NULL && oldest->listener != of) {
+        oldest = oldest->stranger_next;
+    }
     if (oldest != NULL) {
         admission_dropped(admission_of(oldest));
         conn_abort(oldest, CLOSE_CROWDED, "a newer connection needed the place");

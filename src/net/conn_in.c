@@ -152,8 +152,10 @@ static struct slice unframe(struct conn *c, struct slice bytes)
         if (io->len > before) {
             offer_new(c, io, joined);
         }
-        if (c->state == CONN_OPEN) {
+        if (c->state == CONN_OPEN && (e == WS_PINGED || hears(c))) {
             on_frame_event(c, e);
+        } else if (c->state == CONN_OPEN) {
+            c->ws->end = e; // when the front has had what came before
         }
     }
     return rd_rest(&r);
@@ -442,6 +444,9 @@ void conn_resume_one(struct conn *c)
     }
     if (hears(c) && c->ws != NULL && c->ws->kept.len > 0) {
         unframe_kept(c);
+    }
+    if (hears(c) && c->ws != NULL && c->ws->end != WS_ALL) {
+        on_frame_event(c, c->ws->end);
     }
     if (hears(c) && c->tls != NULL) {
         pump_kept(c);

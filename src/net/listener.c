@@ -161,7 +161,7 @@ static void full(struct acceptor *a, enum say what, const char *why)
 {
     atomic_fetch_add(&a->listener->pauses, 1);
     listener_say(a->listener, what, "", why);
-    (void)conns_drop_stranger(a->loop);
+    (void)conns_drop_stranger(a->loop, what == SAY_FULL ? a->listener : NULL);
     pause_for(a, FULL_PAUSE_MS);
 }
 

@@ -23,6 +23,7 @@
 #include "net/loop.h"
 
 struct acceptor;
+struct listener;
 
 // A descriptor in the loop's poll; stands in what owns it, which must not be freed before the end of the turn in which it is
 // taken out: the poll may have handed it over already. `fn` gets what epoll says, also after loop_unwatch in the same turn.
@@ -102,7 +103,8 @@ void conns_reap(struct loop *l);
 bool conns_left(const struct loop *l); // work for the next turn
 void conns_shutdown(struct loop *l);   // every connection ends with CLOSE_SHUTDOWN
 void conns_release(struct loop *l);
-bool conns_drop_stranger(struct loop *l); // the oldest; false: there is none
+// The oldest, of this listener unless that is NULL; false: there is none.
+bool conns_drop_stranger(struct loop *l, const struct listener *of);
 
 // listener.c
 void acceptors_close(struct loop *l);

@@ -238,7 +238,8 @@ static enum status open_trace(struct server *s, struct err *err)
 
 static enum status open_fronts(struct server *s, struct err *err)
 {
-    enum status st = mqtt_front_new(s->core, s->broker, s->loops, s->loops_len, s->conf, &s->mqtt, err);
+    const struct mqtt_parts parts = {s->core, s->broker, s->trace};
+    enum status st = mqtt_front_new(&parts, s->loops, s->loops_len, s->conf, &s->mqtt, err);
     if (st != ST_OK) {
         return st;
     }

@@ -33,6 +33,7 @@ struct harness {
     unsigned loops_len;
     struct listener *listener;
     struct listen_conf conf;
+    struct conn_service upgraded; // what "upgrade" leads to: set by harness_start
     atomic_uint opened, closed, drained, offered;
     atomic_uint causes[CLOSE__COUNT];
     pthread_mutex_t lock;
@@ -135,12 +136,25 @@ static inline void verb_stream(struct session *s, struct slice arg)
     session_stream(s);
 }
 
+// The connection becomes a WebSocket of the same front; this session of it ends.
+static inline void verb_upgrade(struct session *s, struct slice arg)
+{
+    (void)arg;
+    struct conn *c = s->conn;
+    struct harness *h = s->h;
+    timer_stop(&s->timer);
+    free(s);
+    atomic_fetch_add(&h->closed, 1);
+    conn_upgrade(c, &h->upgraded, SLICE("switching\n"));
+}
+
 static const struct line_verb {
     const char *name;
     void (*fn)(struct session *s, struct slice arg);
 } line_verbs[] = {
-    {"echo", verb_echo},   {"auth", verb_auth},   {"close", verb_close}, {"abort", verb_abort},
-    {"pause", verb_pause}, {"yield", verb_yield}, {"flood", verb_flood}, {"stream", verb_stream},
+    {"echo", verb_echo},   {"auth", verb_auth},     {"close", verb_close},
+    {"abort", verb_abort}, {"pause", verb_pause},   {"yield", verb_yield},
+    {"flood", verb_flood}, {"stream", verb_stream}, {"upgrade", verb_upgrade},
 };
 
 static inline void front_line(struct session *s, struct slice line)
@@ -170,7 +184,7 @@ static inline size_t front_data(struct conn *c, struct slice in)
         }
         struct slice line = slice_head(rest, (size_t)(end - rest.p));
         used += line.len + 1;
-        was_paused = slice_eq_str(line, "pause") || slice_eq_str(line, "yield");
+        was_paused = slice_eq_str(line, "pause") || slice_eq_str(line, "yield") || slice_eq_str(line, "upgrade");
         front_line(s, line);
     }
     return used;
@@ -194,7 +208,7 @@ static inline enum status front_open(struct conn *c, void *front)
     }
     snprintf(h->peer_addr, sizeof(h->peer_addr), "%s", conn_peer_addr(c));
     pthread_mutex_unlock(&h->lock);
-    assert_true(conn_peer_is_loopback(c));
+    assert_true(conn_peer_is_loopback(c) || h->conf.admission != NULL);
     atomic_store(&h->last_id, conn_id(c));
     atomic_fetch_add(&h->opened, 1);
     if (h->open_status != ST_OK) {
@@ -280,6 +294,7 @@ static inline void harness_start(struct harness *h)
         h->loops[i] = loop_new("test-io", &err);
         assert_non_null(h->loops[i]);
     }
+    h->upgraded = h->conf.service;
     h->conf.loops = h->loops;
     h->conf.loops_len = h->loops_len;
     if (listener_open(&h->conf, &h->listener, &err) != ST_OK) {

@@ -23,6 +23,7 @@
 #ifndef DOMAIN_BROKER_H
 #define DOMAIN_BROKER_H
 
+#include "base/json.h"
 #include "core/conf.h"
 #include "core/core.h"
 #include "core/link.h"
@@ -187,6 +188,22 @@ void broker_give_back(struct broker_loop *bl, struct message *msg, uint64_t shar
 // A message with a durable effect of another module (telemetry, twin, ...) came with QoS 2: keeps its packet id in the same
 // transaction. Core thread. No effect for sessions that are not durable.
 enum status broker_inbound_put(struct tx *tx, struct broker_session *s, uint16_t packet_id, struct err *err);
+
+// --- what operators see and do: sessions that outlive their connection, retained messages ------------------------------
+
+// {"items": [{"client_id","principal","online","expiry_s","expires","queued","queued_bytes","dropped","subscriptions",
+// "created"}],"next"}, by client id. `dropped` is as of the last end of a connection. Any tx.
+enum status broker_sessions_write(struct tx *tx, struct slice cursor, int64_t limit, struct jw *out, struct err *err);
+// One of them, exactly, with its "filters": [{"filter","qos","no_local","retain_as_published","id"}]. ST_NOT_FOUND. Core.
+enum status broker_session_write(struct tx *tx, struct slice client_id, struct jw *out, struct err *err);
+// Ends it with all it has: its connection is closed, its will is sent. Audited. ST_NOT_FOUND. Core.
+enum status broker_session_delete(struct tx *tx, struct slice client_id, struct err *err);
+// {"items": [{"topic","principal","client_id","qos","bytes","stored","expires"}],"next"}, in the order they were first stored.
+// Any tx.
+enum status broker_retained_list(struct tx *tx, struct slice cursor, int64_t limit, struct jw *out, struct err *err);
+// One of them with "payload": text, or null and "payload_base64". ST_NOT_FOUND. Any tx.
+enum status broker_retained_write(struct tx *tx, struct slice topic, struct jw *out, struct err *err);
+enum status broker_retained_delete(struct tx *tx, struct slice topic, struct err *err); // audited; ST_NOT_FOUND. Core.
 
 // --- the server's own messages ---------------------------------------------------------------------------------------
 

@@ -59,6 +59,7 @@ struct leaf {
 };
 struct tenant_index {
     struct tree tree;
+    uint32_t mirrors; // active subscriptions that can match topics under devices/
 };
 struct index {
     pthread_rwlock_t lock;
@@ -83,6 +84,8 @@ struct sub *index_find(const struct index *ix, struct sub *first, uint32_t tenan
 // Core thread, with the lock held for writing. Frees the subscription; the caller has taken it off the session.
 void index_remove(struct index *ix, struct sub *s);
 void index_set_active(struct index *ix, struct sub *s, bool active);
+// How many active subscriptions of a tenant can match topics under devices/. Core thread.
+uint32_t index_mirrors(const struct index *ix, uint32_t tenant);
 // The lock for writing, and a new generation at its end.
 void index_lock(struct index *ix);
 void index_unlock(struct index *ix, bool changed);
@@ -93,6 +96,7 @@ static inline uint64_t index_generation(const struct index *ix)
 // The filter as it was subscribed to, $share/NAME/ included; returns its length, which may exceed size.
 size_t sub_filter(const struct sub *s, char *dst, size_t size);
 
+// The same for a group.
 size_t group_filter(const struct group *g, char *dst, size_t size);
 // The group of this name; NULL: none. Core thread.
 struct group *index_group(const struct index *ix, uint32_t tenant, struct slice name, struct slice filter);

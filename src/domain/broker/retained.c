@@ -140,6 +140,12 @@ static enum status retained_del(struct tx *tx, struct tenant_state *t, struct sl
     return st == ST_OK && n != NULL && n->value != NULL ? change(tx, t, n->value, 0, err) : st;
 }
 
+enum status retained_drop(struct tx *tx, uint32_t tenant, struct slice topic, struct err *err)
+{
+    struct tenant_state *t = broker_tenant(broker_of(tx->core), tenant);
+    return t != NULL ? retained_del(tx, t, topic, err) : err_set(err, ST_NOMEM, "no memory for a retained message");
+}
+
 enum status retained_set(struct tx *tx, const struct message *m, const struct retained_by *by, struct err *err)
 {
     struct broker *b = broker_of(tx->core);

@@ -232,7 +232,8 @@ size_t tree_path(const struct tree_node *n, char *dst, size_t size)
     size_t end = len;
     for (const struct tree_node *i = n; i->parent != NULL; i = i->parent) {
         end -= i->len;
-        memcpy(dst + end, i->level, i->len);
+        struct buf at = buf_fixed(dst + end, i->len);
+        buf_slice(&at, node_level(i));
         if (i->parent->parent != NULL) {
             dst[--end] = '/';
         }

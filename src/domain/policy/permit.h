@@ -50,4 +50,7 @@ enum principal_kind permit_kind(const struct permit *p);
 uint32_t permit_tenant(const struct permit *p);
 uint64_t permit_row(const struct permit *p);
 
+// The client id it was made for; borrowed from the permit.
+struct slice permit_client_id(const struct permit *p);
+
 #endif

@@ -93,7 +93,6 @@ struct permit_make {
     size_t values_len;
 };
 struct permit *permit_new(const struct permit_make *m); // NULL: no memory
-struct slice permit_client_id(const struct permit *p);
 uint64_t permit_perms(const struct permit *p);
 
 // --- the module --------------------------------------------------------------------------------------------------------

@@ -175,6 +175,11 @@ uint32_t trace_match(const struct trace_loop *tl, const struct trace_who *who)
     return found;
 }
 
+bool trace_running(const struct trace_loop *tl)
+{
+    return tl->set != NULL && tl->set->running != 0;
+}
+
 // --- catching ------------------------------------------------------------------------------------------------------
 
 static struct trace_batch *gather(struct trace_loop *tl)

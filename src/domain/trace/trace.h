@@ -56,6 +56,8 @@ struct trace_who {
 };
 // The traces it belongs to, a bit each; 0: none. Strangers (tenant 0) are seen by traces of the system owner only.
 uint32_t trace_match(const struct trace_loop *tl, const struct trace_who *who);
+// Whether any trace runs, as this loop knows.
+bool trace_running(const struct trace_loop *tl);
 struct trace_piece {
     enum trace_what what;
     uint64_t conn;

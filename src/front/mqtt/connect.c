@@ -11,6 +11,7 @@
 #include "front/mqtt/connect.h"
 #include "front/mqtt/counters.h"
 #include "front/mqtt/leave.h"
+#include "front/mqtt/looking.h"
 #include "front/mqtt/reason.h"
 #include "net/crypto.h"
 
@@ -87,6 +88,7 @@ static void refuse_to(struct mqtt_conn *mc, uint8_t reason, const char *text, co
     }
     send_connack(mc, &ack);
     counter_add(COUNT_CONNECTS_REFUSED, 1);
+    looking_note(mc, "refused", log_text);
     log_info("mqtt", "connect refused", LOGU("conn", conn_id(mc->net)), LOGS("peer", conn_peer_addr(mc->net)),
              LOGS("error", log_text));
     mqtt_conn_end(mc, reason, "connect_refused", text);
@@ -357,6 +359,7 @@ static void accepted(struct mqtt_conn *mc, struct connect_op *co)
     const struct mqtt_settings *s = &mc->home->front->settings;
     mc->state = MS_OPEN;
     conn_authenticated(mc->net);
+    looking_known(mc);
     connack(mc, co);
     counter_add(COUNT_CONNECTS_ACCEPTED, 1);
     log_debug("mqtt", "connected", LOGS("client", mc->link->who.name), LOGU("conn", co->conn),

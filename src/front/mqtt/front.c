@@ -2,8 +2,10 @@
 #include <stdlib.h>
 
 #include "base/log.h"
+#include "domain/trace/trace.h"
 #include "front/mqtt/counters.h"
 #include "front/mqtt/leave.h"
+#include "front/mqtt/looking.h"
 #include "front/mqtt/mqtt_conn.h"
 
 #define QUEUE_BYTES_MAX  (16u << 20)
@@ -66,7 +68,7 @@ static struct rate *new_connects(const struct conf *conf)
 
 static void leave_due(struct timer *t);
 
-static bool open_loop(struct mqtt_front *f, struct mqtt_loop *home, struct loop *l, struct broker *broker)
+static bool open_loop(struct mqtt_front *f, struct mqtt_loop *home, struct loop *l, const struct mqtt_parts *parts)
 {
     home->front = f;
     home->loop = l;
@@ -75,7 +77,11 @@ static bool open_loop(struct mqtt_front *f, struct mqtt_loop *home, struct loop 
     timer_init(&home->leave_again, l, leave_due);
     home->scratch = buf_heap((size_t)f->settings.limits.packet_max * JSON_FROM_CBOR);
     home->ingest = ingest_new(f->core, l, mqtt_on_ingest_acked, home);
-    home->broker = broker_loop(broker, l);
+    home->broker = broker_loop(parts->broker, l);
+    home->traces = trace_loop(parts->traces, l);
+    if (home->traces != NULL) {
+        trace_on_change(home->traces, looking_changed, home);
+    }
     home->quotas = quota_loop(f->quotas, (unsigned)(home - f->loops));
     const struct broker_front serve = {.on_deliver = mqtt_on_broker_deliver,
                                        .on_acked = mqtt_on_broker_acked,
@@ -86,21 +92,21 @@ static bool open_loop(struct mqtt_front *f, struct mqtt_loop *home, struct loop 
     return home->ingest != NULL;
 }
 
-enum status mqtt_front_new(struct core *core, struct broker *broker, struct loop *const *loops, unsigned loops_len,
+enum status mqtt_front_new(const struct mqtt_parts *parts, struct loop *const *loops, unsigned loops_len,
                            const struct conf *conf, struct mqtt_front **ret, struct err *err)
 {
     struct mqtt_front *f = calloc(1, sizeof(*f) + loops_len * sizeof(f->loops[0]));
     if (f == NULL) {
         return err_set(err, ST_NOMEM, "no memory for the MQTT front");
     }
-    f->core = core;
-    f->quotas = quotas_of(core);
+    f->core = parts->core;
+    f->quotas = quotas_of(parts->core);
     read_settings(conf, &f->settings);
     f->connects = new_connects(conf);
     f->loops_len = loops_len;
     bool ok = f->connects != NULL;
     for (unsigned i = 0; i < loops_len; i++) {
-        ok = open_loop(f, &f->loops[i], loops[i], broker) && ok;
+        ok = open_loop(f, &f->loops[i], loops[i], parts) && ok;
     }
     if (!ok) {
         mqtt_front_free(f);
@@ -189,6 +195,11 @@ static size_t on_data(struct conn *c, struct slice in)
     return mqtt_conn_input(conn_user(c), in);
 }
 
+static void on_output(struct conn *c, struct slice out)
+{
+    looking_out(conn_user(c), out);
+}
+
 static void on_drain(struct conn *c)
 {
     mqtt_deliver_more(conn_user(c));
@@ -242,6 +253,7 @@ static void on_close(struct conn *c, const struct close_reason *cause)
     }
     log_debug("mqtt", "disconnected", LOGU("conn", conn_id(c)), LOGS("client", mqtt_conn_name(mc)),
               LOGS("reason", mc->why), LOGS("detail", mc->detail != NULL ? mc->detail : ""));
+    looking_closed(mc);
     mqtt_conn_detach(mc);
     if (!mc->entered || leave(mc)) {
         conn_gone(mc);
@@ -254,8 +266,10 @@ static void on_close(struct conn *c, const struct close_reason *cause)
 
 static void on_tls_failure(void *front, struct loop *l, const char *peer_addr, const char *reason)
 {
-    (void)front;
-    (void)l;
+    struct mqtt_loop *home = loop_of(front, l);
+    if (home != NULL) {
+        looking_tls_failure(home, peer_addr, reason);
+    }
     counter_add(COUNT_TLS_FAILURES, 1);
     log_info("mqtt", "TLS handshake failed", LOGS("peer", peer_addr), LOGS("error", reason));
 }
@@ -264,5 +278,6 @@ const struct conn_proto mqtt_conn_proto = {.name = "mqtt",
                                            .on_open = on_open,
                                            .on_data = on_data,
                                            .on_drain = on_drain,
+                                           .on_output = on_output,
                                            .on_close = on_close,
                                            .on_tls_failure = on_tls_failure};

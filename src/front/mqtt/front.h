@@ -14,6 +14,7 @@
 #include "proto/mqtt.h"
 
 struct mqtt_conn;
+struct trace_loop;
 
 // Values of mqtt_conf[], read once.
 struct mqtt_settings {
@@ -41,6 +42,8 @@ struct mqtt_loop {
     struct loop *loop;
     struct ingest *ingest;
     struct broker_loop *broker;
+    struct trace_loop *traces; // NULL: none are made here
+    bool looking;              // somebody traces something
     struct quota_loop *quotas;
     struct mqtt_conn *leaving; // ended, but there was no memory yet to tell the core; through next
     struct timer leave_again;

@@ -7,6 +7,7 @@
 #include "base/log.h"
 #include "front/mqtt/connect.h"
 #include "front/mqtt/counters.h"
+#include "front/mqtt/looking.h"
 
 #define THROTTLE_MS 50
 
@@ -34,6 +35,7 @@ enum status mqtt_conn_new(struct mqtt_loop *home, struct conn *net)
     }
     home->conns = mc;
     conn_set_user(net, mc);
+    looking_accepted(mc);
     return ST_OK;
 }
 
@@ -302,10 +304,18 @@ size_t mqtt_conn_input(struct mqtt_conn *mc, struct slice in)
             return used;
         }
         if (r == MQTT_BAD) {
+            looking_bad(mc, rest, err.text);
             on_undecodable(mc, &p, &err);
             break;
         }
         mc->home->packet = slice_head(rest, n);
+        bool held_back = mc->state == MS_CONNECTING || mc->state == MS_ENDING; // it comes again
+        if (mc->home->looking && !held_back) {
+            if (p.type == MQTT_CONNECT) {
+                looking_connect(mc, &p.u.connect);
+            }
+            looking_in(mc, mc->home->packet);
+        }
         if (!mqtt_actions[mc->state][p.type](mc, &p)) {
             break;
         }

@@ -64,6 +64,7 @@ struct mqtt_conn {
     uint16_t window;                // the client's receive maximum, or our own limit
     uint16_t alias_out_max;         // the client's topic alias maximum, or our own limit
     uint16_t requests;              // with the core
+    uint32_t traces;                // that look at it, a bit each
     uint32_t packet_max;            // the client's: larger messages are not sent (3.1.2-25); 0: none
     uint32_t silence_ms;            // 1.5 times the keep-alive; 0: never
     uint32_t expiry_s;              // session expiry of DISCONNECT, or BROKER_EXPIRY_KEEP

@@ -75,6 +75,7 @@ CREATE TABLE mqtt_retained (
     payload BLOB NOT NULL,
     UNIQUE (tenant, topic)
 ) STRICT;
+CREATE INDEX mqtt_retained_list ON mqtt_retained (tenant, row);
 CREATE INDEX mqtt_retained_owner ON mqtt_retained (owner, owner_kind);
 CREATE INDEX mqtt_retained_expires ON mqtt_retained (expires_us) WHERE expires_us IS NOT NULL;
 

@@ -8,6 +8,7 @@
 #include <signal.h>
 
 #include "lib/pki.h"
+#include "lib/ws_frame.h"
 
 void *__real_malloc(size_t size);
 void *__real_calloc(size_t n, size_t size);
@@ -110,6 +111,28 @@ static bool talk_plain(int fd)
     return total == 3 + 6 + 8192 + 4;
 }
 
+// The same behind a WebSocket, with pauses in the middle of what has been read, so that all kinds of rest are kept.
+static bool talk_websocket(int fd)
+{
+    char long_line[300];
+    memset(long_line, 'x', sizeof(long_line));
+    struct buf b = buf_heap(4096);
+    buf_str(&b, "upgrade\n");
+    ws_frame_text(&b, 0x82, "echo hi\npause\n");
+    ws_frame_text(&b, 0x89, "p");
+    ws_frame_text(&b, 0x02, "echo ");
+    ws_frame(&b, 0x00, long_line, sizeof(long_line));
+    ws_frame_text(&b, 0x80, "\nflood 8192\nclose\n");
+    bool sent = !b.failed && send(fd, b.p, b.len, MSG_NOSIGNAL) == (ssize_t)b.len;
+    buf_release(&b);
+    char got[8192];
+    size_t total = 0;
+    for (ssize_t n; sent && (n = recv(fd, got, sizeof(got), 0)) > 0; total += (size_t)n) {
+    }
+    // the answer; hi; the pong; the long line, the flood and bye in one frame; the close
+    return total == 10 + 2 + 3 + 3 + 4 + 301 + 8192 + 4 + 4;
+}
+
 static bool talk_tls(int fd)
 {
     char got[8192];
@@ -158,6 +181,15 @@ static void plain_connection(void **state)
     harness_end(&h);
 }
 
+static void websocket(void **state)
+{
+    (void)state;
+    harness_init(&h);
+    harness_start(&h);
+    every_allocation_fails_once(talk_websocket);
+    harness_end(&h);
+}
+
 static void tls_connection(void **state)
 {
     (void)state;
@@ -193,6 +225,7 @@ int main(void)
     signal(SIGPIPE, SIG_IGN); // the client's; the loop looks after itself
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(plain_connection),
+        cmocka_unit_test(websocket),
         cmocka_unit_test(tls_connection),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

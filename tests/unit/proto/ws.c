@@ -5,29 +5,10 @@
 
 #include <cmocka.h>
 
+#include "lib/ws_frame.h"
 #include "proto/ws.h"
 
 #define MESSAGE_MAX 70000
-
-// A client's frame: masked, with whatever first byte.
-static void put_frame(struct buf *b, uint8_t first, const void *p, size_t len)
-{
-    static const uint8_t mask[4] = {0x37, 0xfa, 0x21, 0x3d};
-    buf_u8(b, first);
-    if (len < 126) {
-        buf_u8(b, (uint8_t)(0x80 | len));
-    } else if (len <= UINT16_MAX) {
-        buf_u8(b, 0x80 | 126);
-        buf_u16(b, (uint16_t)len);
-    } else {
-        buf_u8(b, 0x80 | 127);
-        buf_u64(b, len);
-    }
-    buf_put(b, mask, sizeof(mask));
-    for (size_t i = 0; i < len; i++) {
-        buf_u8(b, ((const uint8_t *)p)[i] ^ mask[i % 4]);
-    }
-}
 
 // All events of `in`, fed `piece` bytes at a time, as letters: p ping, c close, b broken.
 static void read_all(struct ws *w, struct slice in, size_t piece, struct buf *out, char *events, size_t events_size)
@@ -59,17 +40,17 @@ static void test_messages_become_a_stream(void **state)
         large[i] = (char)(i * 7);
     }
     struct buf in = buf_heap(1 << 20), want = buf_heap(1 << 20);
-    put_frame(&in, 0x82, "hello", 5);
-    put_frame(&in, 0x82, "", 0);
-    put_frame(&in, 0x02, "in ", 3); // in pieces, with control frames between them
-    put_frame(&in, 0x89, "are you there", 13);
-    put_frame(&in, 0x00, "thr", 3);
-    put_frame(&in, 0x8a, "not asked for", 13);
-    put_frame(&in, 0x80, "ee", 2);
-    put_frame(&in, 0x82, large, 126);
-    put_frame(&in, 0x82, large, 65535);
-    put_frame(&in, 0x82, large, 65536);
-    put_frame(&in, 0x89, "", 0);
+    ws_frame(&in, 0x82, "hello", 5);
+    ws_frame(&in, 0x82, "", 0);
+    ws_frame(&in, 0x02, "in ", 3); // in pieces, with control frames between them
+    ws_frame(&in, 0x89, "are you there", 13);
+    ws_frame(&in, 0x00, "thr", 3);
+    ws_frame(&in, 0x8a, "not asked for", 13);
+    ws_frame(&in, 0x80, "ee", 2);
+    ws_frame(&in, 0x82, large, 126);
+    ws_frame(&in, 0x82, large, 65535);
+    ws_frame(&in, 0x82, large, 65536);
+    ws_frame(&in, 0x89, "", 0);
     buf_str(&want, "helloin three");
     buf_put(&want, large, 126);
     buf_put(&want, large, 65535);
@@ -96,7 +77,7 @@ static void test_ping_is_answered_with_its_payload(void **state)
     struct buf in = buf_fixed(in_mem, sizeof(in_mem)), out = buf_fixed(out_mem, sizeof(out_mem));
     char payload[WS_CONTROL_MAX];
     memset(payload, 'x', sizeof(payload));
-    put_frame(&in, 0x89, payload, sizeof(payload));
+    ws_frame(&in, 0x89, payload, sizeof(payload));
     struct ws w;
     ws_init(&w, MESSAGE_MAX);
     struct reader r = reader_make(buf_view(&in));
@@ -171,9 +152,9 @@ static void test_message_limit(void **state)
             struct buf in = buf_fixed(in_mem, sizeof(in_mem)), out = buf_fixed(out_mem, sizeof(out_mem));
             struct ws w;
             char events[4];
-            put_frame(&in, parts == 1 ? 0x82 : 0x02, bytes, len - (size_t)(parts - 1) * 4);
+            ws_frame(&in, parts == 1 ? 0x82 : 0x02, bytes, len - (size_t)(parts - 1) * 4);
             if (parts == 2) {
-                put_frame(&in, 0x80, bytes, 4);
+                ws_frame(&in, 0x80, bytes, 4);
             }
             ws_init(&w, 10);
             read_all(&w, buf_view(&in), 64, &out, events, sizeof(events));
@@ -194,8 +175,8 @@ static void test_peer_closes(void **state)
     for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
         uint8_t in_mem[64], out_mem[8];
         struct buf in = buf_fixed(in_mem, sizeof(in_mem)), out = buf_fixed(out_mem, sizeof(out_mem));
-        put_frame(&in, 0x88, rows[i].payload, rows[i].len);
-        put_frame(&in, 0x82, "after", 5);
+        ws_frame(&in, 0x88, rows[i].payload, rows[i].len);
+        ws_frame(&in, 0x82, "after", 5);
         struct ws w;
         char events[4];
         ws_init(&w, MESSAGE_MAX);

@@ -22,13 +22,13 @@ SELECT tenant, topic FROM mqtt_retained WHERE owner = ?1 AND owner_kind = ?2 LIM
 SELECT tenant, topic FROM mqtt_retained WHERE expires_us IS NOT NULL AND expires_us <= ?1 LIMIT ?2;
 
 -- name: broker_retained_list
-SELECT topic, owner_kind, owner, client_id, qos, stored_us, expires_us, length(payload),
-       coalesce((SELECT d.id FROM device d WHERE owner_kind = 2 AND d.row = owner),
-                (SELECT o.name FROM operator_token o WHERE owner_kind = 1 AND o.row = owner))
-FROM mqtt_retained WHERE tenant = ?1 AND topic > ?2 ORDER BY topic LIMIT ?3;
+SELECT row, topic, client_id, qos, stored_us, expires_us, length(payload),
+       CASE owner_kind WHEN 2 THEN (SELECT d.id FROM device d WHERE d.row = owner)
+                       WHEN 1 THEN (SELECT o.name FROM operator_token o WHERE o.row = owner) END
+FROM mqtt_retained WHERE tenant = ?1 AND row > ?2 ORDER BY row LIMIT ?3;
 
 -- name: broker_retained_show
-SELECT topic, owner_kind, owner, client_id, qos, stored_us, expires_us, length(payload),
-       coalesce((SELECT d.id FROM device d WHERE owner_kind = 2 AND d.row = owner),
-                (SELECT o.name FROM operator_token o WHERE owner_kind = 1 AND o.row = owner)), payload
+SELECT row, topic, client_id, qos, stored_us, expires_us, length(payload),
+       CASE owner_kind WHEN 2 THEN (SELECT d.id FROM device d WHERE d.row = owner)
+                       WHEN 1 THEN (SELECT o.name FROM operator_token o WHERE o.row = owner) END, payload
 FROM mqtt_retained WHERE tenant = ?1 AND topic = ?2;

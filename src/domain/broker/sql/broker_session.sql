@@ -48,22 +48,25 @@ SELECT filter, options, id FROM mqtt_sub WHERE session = ?1;
 SELECT row, tenant, client_id FROM mqtt_session WHERE expires_us IS NOT NULL AND expires_us <= ?1 LIMIT ?2;
 
 -- name: broker_session_list
-SELECT s.row, s.client_id, s.owner_kind, s.owner, s.conn, s.expiry_s, s.expires_us, s.dropped, s.created_us,
+SELECT s.row, s.client_id, s.conn, s.expiry_s, s.expires_us, s.dropped, s.created_us,
        (SELECT count(*) FROM mqtt_queue q WHERE q.session = s.row),
        (SELECT coalesce(sum(q.bytes), 0) FROM mqtt_queue q WHERE q.session = s.row),
        (SELECT count(*) FROM mqtt_sub b WHERE b.session = s.row),
-       coalesce((SELECT d.id FROM device d WHERE s.owner_kind = 2 AND d.row = s.owner),
-                (SELECT o.name FROM operator_token o WHERE s.owner_kind = 1 AND o.row = s.owner))
+       CASE s.owner_kind WHEN 2 THEN (SELECT d.id FROM device d WHERE d.row = s.owner)
+                         WHEN 1 THEN (SELECT o.name FROM operator_token o WHERE o.row = s.owner) END
 FROM mqtt_session s WHERE s.tenant = ?1 AND s.client_id > ?2 ORDER BY s.client_id LIMIT ?3;
 
 -- name: broker_session_show
-SELECT s.row, s.client_id, s.owner_kind, s.owner, s.conn, s.expiry_s, s.expires_us, s.dropped, s.created_us,
+SELECT s.row, s.client_id, s.conn, s.expiry_s, s.expires_us, s.dropped, s.created_us,
        (SELECT count(*) FROM mqtt_queue q WHERE q.session = s.row),
        (SELECT coalesce(sum(q.bytes), 0) FROM mqtt_queue q WHERE q.session = s.row),
        (SELECT count(*) FROM mqtt_sub b WHERE b.session = s.row),
-       coalesce((SELECT d.id FROM device d WHERE s.owner_kind = 2 AND d.row = s.owner),
-                (SELECT o.name FROM operator_token o WHERE s.owner_kind = 1 AND o.row = s.owner))
+       CASE s.owner_kind WHEN 2 THEN (SELECT d.id FROM device d WHERE d.row = s.owner)
+                         WHEN 1 THEN (SELECT o.name FROM operator_token o WHERE o.row = s.owner) END
 FROM mqtt_session s WHERE s.tenant = ?1 AND s.client_id = ?2;
+
+-- name: broker_session_subs
+SELECT filter, options, id FROM mqtt_sub WHERE session = ?1 ORDER BY filter;
 
 -- name: broker_session_sub_put
 INSERT INTO mqtt_sub (session, filter, options, id) VALUES (?1, ?2, ?3, ?4)
