@@ -298,6 +298,13 @@ void batch_turn_end(struct broker_loop *bl)
     }
 }
 
+void broker_flush(struct broker_loop *bl)
+{
+    if (bl->gathering != NULL && !bl->hold) {
+        submit(bl);
+    }
+}
+
 bool batch_put(struct broker_loop *bl, const struct broker_item *in)
 {
     bl->hold = false;

@@ -634,6 +634,10 @@ enum status broker_close(struct tx *tx, struct broker_session *s, struct link *l
     if (d == NULL) {
         return err_set(err, ST_NOMEM, "no memory to close a session");
     }
+    uint64_t left = atomic_load_explicit(&link->sent, memory_order_relaxed);
+    if (s->queue != NULL && s->link == link && s->queue->pushed > left) {
+        s->queue->pushed = left; // the rest never left the front: it will not be a repetition
+    }
     uint32_t most = s->broker->settings.session_expiry_max_s;
     *d = (struct departure){.session = broker_session_ref(s),
                             .link = link_ref(link),
