@@ -69,10 +69,12 @@ enum status quota_open(struct quota *q, struct quota_loop *l, uint32_t tenant);
 int64_t quota_message(struct quota *q, struct quota_loop *l, size_t bytes, int64_t now_us);
 int64_t quota_wait(const struct quota *q, struct quota_loop *l, int64_t now_us);
 
-// --- amounts: any thread ---------------------------------------------------------------------------------------------
+// --- amounts: any thread; without quotas (NULL) everything fits ---------------------------------------------------------------------------------------------
 
 // Takes n of them. False, and nothing is taken: the tenant would be over its limit (0x97), or there is no memory.
 bool quota_take(struct quotas *q, uint32_t tenant, enum quota_what w, int64_t n);
+// Would n more fit? Takes nothing; a no counts as met.
+bool quota_room(struct quotas *q, uint32_t tenant, enum quota_what w, int64_t n);
 void quota_give(struct quotas *q, uint32_t tenant, enum quota_what w, int64_t n); // back again
 // What was there already at the start (stored subscriptions, queues): counts, over the limit too.
 void quota_count(struct quotas *q, uint32_t tenant, enum quota_what w, int64_t n);
