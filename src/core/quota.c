@@ -445,6 +445,11 @@ void quota_set(struct quotas *q, uint32_t tenant, enum quota_what w, int64_t lim
     }
 }
 
+int64_t quota_configured(const struct quotas *q, enum quota_what w)
+{
+    return q->conf.tenant[w];
+}
+
 int64_t quota_limit(struct quotas *q, uint32_t tenant, enum quota_what w)
 {
     struct quota_tenant *t = tenant_of(q, tenant);

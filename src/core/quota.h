@@ -83,8 +83,9 @@ void quota_count(struct quotas *q, uint32_t tenant, enum quota_what w, int64_t n
 
 #define QUOTA_DEFAULT (-1)
 void quota_set(struct quotas *q, uint32_t tenant, enum quota_what w, int64_t limit); // QUOTA_DEFAULT: as configured
-int64_t quota_limit(struct quotas *q, uint32_t tenant, enum quota_what w);           // that counts; 0: none
-int64_t quota_used(struct quotas *q, uint32_t tenant, enum quota_what w);            // of amounts; rates: 0
-int64_t quota_exceeded(struct quotas *q, uint32_t tenant, enum quota_what w);        // how often, since the start
+int64_t quota_configured(const struct quotas *q, enum quota_what w);          // of all tenants that have no own one
+int64_t quota_limit(struct quotas *q, uint32_t tenant, enum quota_what w);    // that counts; 0: none
+int64_t quota_used(struct quotas *q, uint32_t tenant, enum quota_what w);     // of amounts; rates: 0
+int64_t quota_exceeded(struct quotas *q, uint32_t tenant, enum quota_what w); // how often, since the start
 
 #endif
