@@ -8,7 +8,6 @@
 #include "domain/broker/broker.h"
 #include "domain/identity/identity.h"
 #include "domain/policy/ban.h"
-#include "domain/policy/policy.h"
 #include "front/http/http_front.h"
 #include "front/mqtt/mqtt_front.h"
 
@@ -200,7 +199,6 @@ size_t server_modules(struct conf_module out[SERVER_MODULES_MAX])
         {"Broker", broker_conf, BROKER_CONF_LEN},
         http_conf_module,
         identity_conf_module,
-        policy_conf_module,
         quota_conf_module,
         ban_conf_module,
     };

@@ -83,7 +83,7 @@ enum status broker_new(struct core *core, struct loop *const *loops, unsigned lo
     map_init(&b->permits);
     read_settings(conf, &b->settings);
     bool ok = index_init(&b->index) && session_table_init(&b->sessions) && fans_init(b, &b->out, loops_len) &&
-              feed_init(b) && tick_init(b) &&
+              feed_init(b) && tick_init(b) && mirror_init(b) &&
               match_cache_init(&b->cache, &b->index, loops_len, true, b->settings.match_cache);
     for (unsigned i = 0; ok && i < loops_len; i++) {
         ok = loop_init(b, i, loops[i]);
@@ -142,6 +142,7 @@ void broker_free(struct broker *b)
         broker_release(b);
     }
     tick_release(b);
+    mirror_release(b);
     retained_forget_permits(b);
     map_release(&b->permits);
     tenants_release(b);
@@ -163,6 +164,7 @@ struct tenant_state *broker_tenant(struct broker *b, uint32_t tenant)
         free(t);
         return NULL;
     }
+    t->broker = b;
     t->tenant = tenant;
     if (!map_set_u64(&b->tenants, tenant, t)) {
         retained_free(t);

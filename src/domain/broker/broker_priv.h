@@ -65,10 +65,12 @@ struct broker_loop {
 
 // What the broker keeps of a tenant. Core thread.
 struct tenant_state {
+    struct broker *broker;
     uint32_t tenant;
-    uint32_t durable;           // sessions
-    uint32_t retained;          // messages
-    struct tree retained_names; // value: struct retained_name
+    struct events_sub *listening; // mirror.c; NULL: nobody wants its mirror topics
+    uint32_t durable;             // sessions
+    uint32_t retained;            // messages
+    struct tree retained_names;   // value: struct retained_name
 };
 
 struct feed;
@@ -94,7 +96,7 @@ struct broker {
     int64_t next_session_row, next_message_row, next_retained_row;
     uint64_t next_serial;
     int64_t expiry_at_us, expiry_at_session, expiry_at_seq; // how far the sweep of expired messages is
-    struct events_sub *mirror;
+    struct mirror *mirror;
     unsigned loops_len;
     struct broker_loop loops[];
 };
@@ -128,6 +130,7 @@ enum broker_count {
     COUNT_WILLS,
     COUNT_FOREIGN,
     COUNT_SUBS_REVOKED,
+    COUNT_MIRROR_LOST,
     COUNT__COUNT
 };
 void broker_count(enum broker_count what, int64_t n); // any thread
@@ -319,6 +322,11 @@ void batch_init(struct broker_loop *bl);
 bool tick_init(struct broker *b);
 void tick_start(struct broker *b);
 void tick_release(struct broker *b);
+
+// mirror.c: after the subscriptions of a tenant have changed.
+void mirror_look(struct broker *b, uint32_t tenant);
+bool mirror_init(struct broker *b);
+void mirror_release(struct broker *b);
 
 // change.c: policies and devices change.
 enum status change_start(struct tx *tx, struct err *err);

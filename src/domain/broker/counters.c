@@ -43,6 +43,10 @@ static struct metric metrics[COUNT__COUNT] = {
                             .labels = "",
                             .help = "Subscriptions that ended because no policy allows them any more.",
                             .kind = METRIC_COUNTER},
+    [COUNT_MIRROR_LOST] = {.name = "muster_mqtt_mirror_lost_total",
+                           .labels = "",
+                           .help = "Events that were not mirrored, or gaps in them: more than could be handed on.",
+                           .kind = METRIC_COUNTER},
 };
 
 void broker_count(enum broker_count what, int64_t n)

@@ -282,10 +282,30 @@ struct sub *index_find(const struct index *ix, struct sub *first, uint32_t tenan
     return s;
 }
 
+// Can it match a topic under devices/?
+static bool sees_mirrors(const struct sub *s)
+{
+    const struct tree_node *n = s->node;
+    while (n->parent->parent != NULL) {
+        n = n->parent;
+    }
+    struct slice first = slice_make(n->level, n->len);
+    return slice_eq_str(first, "devices") || slice_eq_str(first, "+") || slice_eq_str(first, "#");
+}
+
+uint32_t index_mirrors(const struct index *ix, uint32_t tenant)
+{
+    const struct tenant_index *t = map_get_u64(&ix->tenants, tenant);
+    return t != NULL ? t->mirrors : 0;
+}
+
 void index_set_active(struct index *ix, struct sub *s, bool active)
 {
     if (s->active == active) {
         return;
+    }
+    if (sees_mirrors(s)) {
+        ((struct leaf *)s->node->value)->home->mirrors += active ? 1U : UINT32_MAX;
     }
     s->active = active;
     uint64_t one = active ? 1 : UINT64_MAX;

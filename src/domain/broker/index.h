@@ -59,6 +59,7 @@ struct leaf {
 };
 struct tenant_index {
     struct tree tree;
+    uint32_t mirrors; // active subscriptions that can match topics under devices/
 };
 struct index {
     pthread_rwlock_t lock;
@@ -83,6 +84,8 @@ struct sub *index_find(const struct index *ix, struct sub *first, uint32_t tenan
 // Core thread, with the lock held for writing. Frees the subscription; the caller has taken it off the session.
 void index_remove(struct index *ix, struct sub *s);
 void index_set_active(struct index *ix, struct sub *s, bool active);
+// How many active subscriptions of a tenant can match topics under devices/. Core thread.
+uint32_t index_mirrors(const struct index *ix, uint32_t tenant);
 // The lock for writing, and a new generation at its end.
 void index_lock(struct index *ix);
 void index_unlock(struct index *ix, bool changed);

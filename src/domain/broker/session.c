@@ -92,6 +92,7 @@ static void drop_subs(struct broker *b, struct broker_session *s)
         index_remove(&b->index, sub);
     }
     index_unlock(&b->index, had);
+    mirror_look(b, s->tenant);
 }
 
 void session_end(struct broker *b, struct broker_session *s)

@@ -48,6 +48,7 @@ static void change_commit(struct core *c, void *arg)
     struct change *ch = arg;
     struct broker *b = broker_of(c);
     struct sub *sub = ch->sub;
+    uint32_t tenant = ch->session->tenant;
     index_lock(&b->index);
     if (ch->active) {
         sub->qos = ch->qos;
@@ -59,6 +60,7 @@ static void change_commit(struct core *c, void *arg)
     index_set_active(&b->index, sub, ch->active && ch->session->listed);
     settle(b, ch);
     index_unlock(&b->index, true);
+    mirror_look(b, tenant);
 }
 
 static void change_undo(struct core *c, void *arg)
@@ -205,6 +207,7 @@ bool subscribe_load(struct broker *b, struct broker_session *s, struct slice fil
     index_lock(&b->index);
     index_set_active(&b->index, sub, true);
     index_unlock(&b->index, true);
+    mirror_look(b, s->tenant);
     return true;
 }
 

@@ -13,17 +13,6 @@
 
 #define VALUES_MAX 128 // different variables of all policies that apply to one principal; more have no value
 
-static const struct conf_key conf_keys[] = {
-    {.name = "mqtt.anonymous",
-     .type = CONF_STRING,
-     .dflt = "",
-     .help = "Id of a policy in the tenant \"default\": clients without any credential may come in on listeners "
-             "without TLS "
-             "and do what it allows. For tests and trusted networks; empty lets nobody in."},
-};
-const struct conf_module policy_conf_module = {"Anonymous clients", conf_keys,
-                                               sizeof(conf_keys) / sizeof(conf_keys[0])};
-
 // --- policies in memory ------------------------------------------------------------------------------------------
 
 // A document that was stored and does not compile any more allows nothing, and says so.

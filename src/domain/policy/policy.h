@@ -21,7 +21,6 @@
 #include <jansson.h>
 
 #include "base/json.h"
-#include "core/conf.h"
 #include "core/core.h"
 #include "domain/policy/permit.h"
 #include "domain/registry/registry.h"
@@ -37,8 +36,6 @@
 #define POLICY_PER_PERMIT_MAX  64 // that apply to one principal; beyond it nothing is allowed
 #define POLICY_PER_TENANT_MAX  1000
 #define POLICY_DESCRIPTION_MAX 1024
-
-extern const struct conf_module policy_conf_module; // "mqtt.anonymous"
 
 // --- life ----------------------------------------------------------------------------------------------------------
 

@@ -61,6 +61,12 @@ const struct conf_key mqtt_conf[MQTT_CONF_LEN] = {
              "3.1.1 "
              "clients are "
              "read more slowly."},
+    {.name = "mqtt.anonymous",
+     .type = CONF_STRING,
+     .dflt = "",
+     .help = "Id of a policy in the tenant \"default\": clients without any credential may come in on listeners "
+             "without TLS "
+             "and do what it allows; for tests and trusted networks; empty: they are refused."},
     {.name = "mqtt.publishes_per_client",
      .type = CONF_INT,
      .dflt = "0",

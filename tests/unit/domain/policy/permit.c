@@ -292,7 +292,8 @@ static struct permit *random_permit(struct random_rule *rules, unsigned n)
         snprintf(text + at, sizeof(text) - at, "%s{'effect':'%s','actions':['subscribe','publish'],'topics':['%s']}",
                  i > 0 ? "," : "", rules[i].deny ? "deny" : "allow", rules[i].topic);
     }
-    strcat(text, "]}");
+    size_t end = strlen(text);
+    snprintf(text + end, sizeof(text) - end, "]}");
     return permit_of(text, NULL, 0);
 }
 
