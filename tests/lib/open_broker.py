@@ -1,7 +1,7 @@
 """A server whose plain port lets in clients without credentials, who may do everything on the broker's topics: for tests of what the broker
 does, where who may do it is not the question.
 
-    with broker.Server() as s: Session(s.ports["mqtt"], "anyone").open()
+    with open_broker.Server() as s: Session(s.ports["mqtt"], "anyone").open()
 """
 import muster
 
