@@ -14,6 +14,7 @@ import sys
 import urllib.parse
 
 import apispec
+import mqtt
 import muster
 
 MARK = "only-a"  # in every name that tenant a has and b must not see
@@ -63,6 +64,7 @@ class Fixtures:
     def __init__(self, api, owner):
         self.api, self.owner = api, owner
         self.csr = csr()
+        self.mqtt_port, self.may_publish = None, False
 
     def name(self, kind):
         return f"{MARK}-{kind}{next(counter)}"
@@ -89,10 +91,31 @@ class Fixtures:
         device = self.device() if "device" in names else None
         if op["name"] == "device_password.revoke":
             self.api.made("PUT", f"/api/v1/devices/{device}/password", self.owner, {})
+        if op["name"] in ("retained.get", "retained.delete"):
+            c = self.connected()
+            c.send(mqtt.publish_packet("x", MARK.encode(), 1, 1, retain=True))
+            assert c.wait_ack(1)[0] < 0x80
+            c.disconnect()
         values = {}
         for n in names:
             values[n] = device if n == "device" else getattr(self, "param_" + n)(op, device)
         return values
+
+    def connected(self):
+        """A device of the tenant on MQTT, with a session that outlives its connection."""
+        if not self.may_publish:
+            self.may_publish = True
+            allow = {"statements": [{"effect": "allow", "actions": ["publish", "retain"], "topics": ["x"]}]}
+            policy = self.api.made("POST", "/api/v1/policies", self.owner, {"id": self.name("all"), "document": allow})["id"]
+            self.api.made("POST", f"/api/v1/policies/{policy}/attachments", self.owner, {"kind": "tenant"})
+        device, token = self.name("d"), self.name("token-of-a-device")
+        self.api.made("POST", "/api/v1/devices", self.owner, {"id": device, "access_token": token})
+        return mqtt.Client("127.0.0.1", self.mqtt_port, device, device, token, properties=b"\x11\0\0\x0e\x10").connect()
+
+    def param_client_id(self, op, device):
+        c = self.connected()
+        c.disconnect()
+        return c.client_id
 
     def param_group(self, op, device):
         return self.group(device)
@@ -187,6 +210,7 @@ class Matrix:
                 made = self.api.made("POST", "/api/v1/tokens", owner, {"name": f"{role}-{tenant}", "role": role})
                 self.tokens[tenant, role] = made["token"]
         self.fixtures = Fixtures(self.api, owners["a"])
+        self.fixtures.mqtt_port = server.ports["mqtt"]
         self.system = system
 
     def expect(self, what, op, answer, status, foreign=False):

@@ -19,6 +19,7 @@ import mqtt
 import muster
 
 TOKEN = "token-of-the-schema-device-0123456789"
+ALLOW_ALL = {"statements": [{"effect": "allow", "actions": ["publish", "subscribe", "receive", "retain"], "topics": ["t/#"]}]}
 OPS = {op["name"]: op for op in apispec.operations()}
 # By hand on purpose: what the server says must be what is meant here.
 CODES = {"invalid": 400, "malformed": 400, "unauthenticated": 401, "forbidden": 403, "not_found": 404, "exists": 409, "conflict": 409,
@@ -471,6 +472,43 @@ def passwords_quotas_bans(a):
     a.call("ban.delete", {"ban": ban["id"]}, want="not_found")
 
 
+def broker(a):
+    a.call("policy.create", body={"id": "broker", "document": ALLOW_ALL})
+    a.call("policy_attachment.add", {"policy": "broker"}, {"kind": "tenant"})
+    hour = b"\x11\0\0\x0e\x10"
+    clients = [mqtt.Client("127.0.0.1", a.s.ports["mqtt"], f"d1/{i}", "d1", TOKEN, properties=hour) for i in range(3)]
+    for c in clients:
+        c.connect()
+        assert c.subscribe("t/#", "$share/g/t/+") == b"\x01\x01"
+        c.disconnect()
+    pub = mqtt.Client("127.0.0.1", a.s.ports["mqtt"], "d1", "d1", TOKEN).connect()
+    for i, payload in enumerate((b"text", b"\xff\0")):
+        pub.send(mqtt.publish_packet(f"t/{i}", payload, 1, i + 1, retain=True))
+        assert pub.wait_ack(i + 1)[0] == 0
+    pub.disconnect()
+    page = a.call("session.list", limit=2)
+    assert [i["client_id"] for i in page["items"]] == ["d1/0", "d1/1"], page
+    assert [i["client_id"] for i in a.call("session.list", limit=2, cursor=page["next"])["items"]] == ["d1/2"]
+    a.unfit("session.list", None, "cursor", cursor="zz")
+    one = a.call("session.get", {"client_id": "d1/0"})
+    assert one["principal"] == "d1" and not one["online"] and one["expiry_s"] == 3600 and one["expires"] and one["queued"] >= 2, one
+    assert [f["filter"] for f in one["filters"]] == ["$share/g/t/+", "t/#"], one
+    a.call("session.get", {"client_id": "nobody"}, want="not_found")
+    a.call("session.delete", {"client_id": "d1/0"})
+    a.call("session.delete", {"client_id": "d1/0"}, want="not_found")
+    page = a.call("retained.list", limit=1)
+    assert page["items"][0]["topic"] == "t/0" and page["items"][0]["bytes"] == 4, page
+    assert [i["topic"] for i in a.call("retained.list", cursor=page["next"])["items"]] == ["t/1"]
+    a.unfit("retained.list", None, "cursor", cursor="zz")
+    assert a.call("retained.get", topic="t/0")["payload"] == "text"
+    assert a.call("retained.get", topic="t/1")["payload_base64"] == "/wA="
+    a.unfit("retained.get", None, "topic")
+    a.call("retained.get", want="not_found", topic="t/2")
+    a.call("retained.delete", topic="t/0")
+    a.call("retained.delete", want="not_found", topic="t/0")
+    a.unfit("retained.delete", None, "topic")
+
+
 def everyone(a):
     """What every operation does with no token, a wrong one, and one that may not."""
     params = {"device": "d1", "group": "g1", "claim": "c", "command": "1", "token": "t", "fingerprint": "0" * 64, "name": "nobody", "metric": "temperature",
@@ -639,7 +677,8 @@ def compression(a):
 def main():
     with muster.Server() as s:
         a = Api(s)
-        for test in (devices, tokens_of_devices, groups, enrolment, device_side, traces, operators, policies, passwords_quotas_bans, everyone):
+        for test in (devices, tokens_of_devices, groups, enrolment, device_side, traces, operators, policies, passwords_quotas_bans,
+                     broker, everyone):
             start = time.monotonic()
             test(a)
             print(f"{test.__name__}: ok ({time.monotonic() - start:.1f} s)", flush=True)
