@@ -7,7 +7,7 @@ import muster
 
 POLICY = "everything"
 ALLOW_ALL = {"statements": [{"effect": "allow", "actions": ["publish", "subscribe", "receive", "retain"], "topics": ["#"]}]}
-ARGS = ["--mqtt.anonymous", POLICY]
+ARGS = ["--mqtt.anonymous", POLICY, "--ban.flapping_connects", "0"]
 
 
 def allow_all(server):
