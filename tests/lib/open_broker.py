@@ -1,13 +1,13 @@
 """A server whose plain port lets in clients without credentials, who may do everything on the broker's topics: for tests of what the broker
 does, where who may do it is not the question.
 
-    with broker.Server() as s: Session(s.ports["mqtt"], "anyone").open()
+    with open_broker.Server() as s: Session(s.ports["mqtt"], "anyone").open()
 """
 import muster
 
 POLICY = "everything"
 ALLOW_ALL = {"statements": [{"effect": "allow", "actions": ["publish", "subscribe", "receive", "retain"], "topics": ["#"]}]}
-ARGS = ["--mqtt.anonymous", POLICY]
+ARGS = ["--mqtt.anonymous", POLICY, "--ban.flapping_connects", "0"]
 
 
 def allow_all(server):
