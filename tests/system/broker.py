@@ -41,11 +41,15 @@ def subscribed(s, client_id):
     muster.wait_for(f"the subscription of {client_id}", ask)
 
 
+def subscriptions(s, n):
+    muster.wait_for(f"{n} subscriptions", lambda: s.metric("muster_mqtt_subscriptions") == n)
+
+
 def delivery(s):
     for version in ("mqttv311", "mqttv5"):
-        before = s.metric("muster_mqtt_subscriptions")
+        subscriptions(s, 0)
         p = sub(s, "d2", 3, "-i", "d2", "-t", "t/#", "-q", "2", "-V", version)
-        muster.wait_for("the subscription", lambda: s.metric("muster_mqtt_subscriptions") > before)
+        subscriptions(s, 1)
         for qos in ("0", "1", "2"):
             pub(s, "d1", "t/x", f"m{qos}", "-q", qos, "-V", version)
         assert got(p) == ["t/x 0 0 m0", "t/x 1 0 m1", "t/x 2 0 m2"]
@@ -91,12 +95,12 @@ def retained(s):
 
 
 def will(s):
-    before = s.metric("muster_mqtt_subscriptions")
+    subscriptions(s, 0)
     p = sub(s, "d2", 1, "-i", "d2", "-t", "t/will", "-q", "1", wait=20)
-    muster.wait_for("the subscription", lambda: s.metric("muster_mqtt_subscriptions") > before)
+    subscriptions(s, 1)
     dying = subprocess.Popen(command("mosquitto_sub", s, "d4", "-i", "d4", "-t", "t/none", "--will-topic", "t/will", "--will-payload",
                                      "dead", "--will-qos", "1"))
-    muster.wait_for("its subscription", lambda: s.metric("muster_mqtt_subscriptions") > before + 1)
+    subscriptions(s, 2)
     dying.kill()
     dying.wait()
     assert got(p) == ["t/will 1 0 dead"]
@@ -104,10 +108,10 @@ def will(s):
 
 def shared(s):
     members = []
+    subscriptions(s, 0)
     for i, device in enumerate(("d2", "d3")):
-        before = s.metric("muster_mqtt_subscriptions")
         members.append(sub(s, device, 10, "-i", device, "-t", "$share/g/t/s", "-q", "1", "-V", "mqttv5", wait=20))
-        muster.wait_for("the subscription", lambda: s.metric("muster_mqtt_subscriptions") > before)
+        subscriptions(s, i + 1)
     for i in range(20):
         pub(s, "d1", "t/s", f"{i}", "-q", "1")
     lines = [got(m) for m in members]
