@@ -71,9 +71,11 @@ def revocations(s, stop):
 
 def over_tls(s, stop):
     """Devices that connect over TLS, say something, and go, with and without a word."""
+    for i in range(10):
+        s.device(f"tls{i}", token_of(2000 + i))
     rounds = 0
     while not stop.is_set():
-        c = mqtt.Client("127.0.0.1", s.ports["mqtts"], f"s{rounds % 10}", f"s{rounds % 10}", token_of(rounds % 10), ca=s.ca).connect()
+        c = mqtt.Client("127.0.0.1", s.ports["mqtts"], f"tls{rounds % 10}", f"tls{rounds % 10}", token_of(2000 + rounds % 10), ca=s.ca).connect()
         c.subscribe("$muster/twin/desired")
         assert c.publish("$muster/telemetry", b'{"tls":1}', qos=1) == 0
         if rounds % 2:
@@ -199,14 +201,10 @@ def run_load(s, work):
         mistakes = [m for m in (c.end() for c in churns) if m]
         for load in (devices, messages):
             load.quiet()
-            load.settle()
+            load.settle(still_s=5)  # longer than the longest absence
             load.stop()
         mistakes += promises.verify()
-        for p in promises.pieces:
-            for each in vars(p).values():
-                for one in each if isinstance(each, list) else each.values() if isinstance(each, dict) else [each]:
-                    if isinstance(one, Session):
-                        one.drop()
+        promises.drop()
         delivered, stored = messages.account.at_subscribers(), devices.account.in_history(ledger.history_of(s))
     print(f"messages: {delivered}\ntelemetry: {stored}\npromises: {promises}\nrounds: " + ", ".join(f"{c.name} {c.rounds}" for c in churns), flush=True)
     return samples, mistakes + [p for p in (delivered.problem(), stored.problem()) if p]

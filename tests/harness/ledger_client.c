@@ -313,7 +313,8 @@ static void on_ack(struct client *c, enum packet type, uint16_t packet_id, uint8
         put_ack(c, PUBREL, packet_id);
         return;
     }
-    settle(c, f, reason);
+    // A PUBREL that was sent again, for a message that was done before the connection broke: no error (4.13).
+    settle(c, f, type == PUBCOMP && reason == 0x92 ? 0 : reason);
 }
 
 static void note(struct client *c, const char *topic, size_t topic_len, const uint8_t *payload, size_t n, uint8_t first)

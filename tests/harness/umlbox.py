@@ -20,6 +20,8 @@ import threading
 import time
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "lib"))
+import broker  # noqa: E402
+import contract  # noqa: E402
 import ledger  # noqa: E402
 import muster  # noqa: E402
 
@@ -124,78 +126,95 @@ def prepare(work):
     """A data directory with devices, made by a server on the host; the users' file for ledger_client."""
     users = devices(DEVICES)
     os.mkdir(f"{work}/data", 0o700)
-    with muster.Server(data=f"{work}/data", release=True) as s:
+    with broker.Server(data=f"{work}/data", release=True) as s:
         for name, token in users.items():
             s.device(name, token)
     with open(f"{work}/users", "w") as f:
         f.write("".join(f"{n} {t}\n" for n, t in users.items()))
 
 
-def start_load(work):
-    return subprocess.Popen([os.path.join(muster.BIN, "ledger_client"), "--host", GUEST, "--users", f"{work}/users", "--publishers", str(DEVICES),
-                             "--topic", "$muster/telemetry", "--rate", "2000", "--patience-ms", "1000", "--ledger", f"{work}/ledger"],
-                            stdout=subprocess.PIPE, text=True)
+def start_loads(work):
+    """Telemetry of devices, and messages to sessions that come and go; both run through all cuts."""
+    common = {"host": GUEST, "patience_ms": 1000}
+    return (ledger.Load(f"{work}/telemetry", 1883, publishers=DEVICES, users=f"{work}/users", topic="$muster/telemetry", rate=1500, **common),
+            ledger.Load(f"{work}/messages", 1883, publishers=6, subscribers=4, qos=0, version=0, rate=300, offline_ms=500, **common))
 
 
 class Run:
-    """One guest, its load, and what must be in its store."""
+    """One guest, its loads, and what it owes them."""
 
     def __init__(self, work, preload):
-        self.work, self.guest = work, Guest(work, preload, args=["--mqtt.connects_per_source=0"])
+        self.guest = Guest(work, preload, args=[*broker.ARGS, "--mqtt.connects_per_source=0"])
         self.guest.make_disk()
-        self.checked = {}  # client -> numbers that were found after a cut
+        self.devices, self.messages = start_loads(work)
+        self.promises = contract.Contract(1883, host=GUEST, timeout=2)
+        self.checked = {}  # device -> numbers that were found after a cut
+        self.cuts = 0
 
-    def recent(self, book):
-        """What was acknowledged since the cut before is there after this one."""
-        found_of = ledger.history_of(self.guest)
-        lost = []
-        for client, seqs in book.items():
-            new = seqs - self.checked.get(client, set())
+    def recent(self, acked):
+        """Telemetry that was acknowledged since the cut before is there after this one; what is not."""
+        read, lost = ledger.history_of(self.guest), []
+        for device, seqs in acked.items():
+            new = seqs - self.checked.get(device, set())
             if new:
-                found = found_of(client)
-                lost += [f"{client} {seq}" for seq in sorted(new - found.keys())]
-                self.checked[client] = seqs
+                lost += [f"telemetry {device} {seq}" for seq in sorted(new - read(device).keys())]
+                self.checked[device] = seqs
         return lost
 
-    def cycle(self, account, seconds):
-        """Boot, look, load, cut: what is missing. The load runs all the time."""
-        book = {c: set(v) for c, v in account.poll().acked.items()}
+    def look(self, acked):
+        problems = self.recent(acked)
+        return ([f"{len(problems)} acknowledged points are gone, e.g. {problems[:3]}"] if problems else []) + self.promises.verify()
+
+    def cycle(self, seconds):
+        """Boot, look, load, cut: the broken promises. The loads run all the time."""
+        acked = {c: set(v) for c, v in self.devices.account.poll().acked.items()}
         self.guest.start()
-        lost = self.recent(book)
-        before = account.poll().acked_total()
-        muster.wait_for("acknowledgements after the boot", lambda: account.poll().acked_total() > before + 20, 20)
-        time.sleep(seconds)
-        self.guest.cut()
-        return lost
+        problems = self.look(acked)
+        if not problems:
+            with self.promises.running():
+                self.devices.wait_more(20)
+                self.messages.wait_more(5)
+                time.sleep(seconds)
+                self.guest.cut()
+            self.cuts += 1
+        return problems
+
+    def finish(self):
+        """A last boot and a look at everything: verdicts."""
+        self.guest.start()
+        problems = self.promises.verify()
+        for load in (self.devices, self.messages):
+            load.quiet()
+            load.settle()
+            load.stop()
+        return [self.devices.account.in_history(ledger.history_of(self.guest)), self.messages.account.at_subscribers()], problems
+
+    def end(self):
+        for load in (self.devices, self.messages):
+            load.__exit__()
+        if self.guest.process:
+            self.guest.cut()
 
 
 def run(work, cuts, seed, control):
-    rng = random.Random(seed)
+    """The problems of so many cuts; none is the aim."""
+    rng, begin = random.Random(seed), time.monotonic()
     prepare(work)
     box = Run(work, os.path.join(muster.BIN, "nosync.so") if control else None)
-    load = start_load(work)
-    begin, lost, account = time.monotonic(), [], None
+    problems, verdicts = [], []
     try:
-        muster.wait_for("the account", lambda: os.path.exists(f"{work}/ledger"))
-        account = ledger.Ledger(f"{work}/ledger")
-        for i in range(cuts):
-            lost = box.cycle(account, rng.uniform(0.05, 2.0))
-            if lost:
-                break
-        load.send_signal(signal.SIGTERM)
-        load.communicate(timeout=10)
-        account.poll()
-        box.guest.start()
-        verdict = account.in_history(ledger.history_of(box.guest))
-        box.guest.cut()
+        while box.cuts < cuts and not problems:
+            problems = box.cycle(rng.uniform(0.05, 2.0))
+        if not problems:
+            verdicts, problems = box.finish()
+            problems += [p for p in (v.problem() for v in verdicts) if p]
+            problems += [f"only {v.acked} acknowledgements: the load did not run" for v in verdicts if v.acked < 20 * cuts]
     except RuntimeError as e:  # the store does not open any more
-        return None, f"after {i + 1} cuts: {e}"
+        problems = [str(e)[:500]]
     finally:
-        load.kill()
-        if box.guest.process:
-            box.guest.cut()
-    print(f"{i + 1} power cuts in {time.monotonic() - begin:.0f} s, {verdict}", flush=True)
-    return verdict, verdict.problem() or (f"lost at cut {i + 1}: {lost[:5]}" if lost else None)
+        box.end()
+    print(f"{box.cuts} power cuts in {time.monotonic() - begin:.0f} s; " + "; ".join(map(str, verdicts)) + f"; promises kept: {box.promises}", flush=True)
+    return problems
 
 
 def inside(args):
@@ -205,13 +224,13 @@ def inside(args):
         subprocess.run(command, check=True)
     work = tempfile.mkdtemp(prefix="muster-uml-")
     os.chmod(work, 0o755)
-    verdict, problem = run(work, args.cuts, args.seed, args.control)
+    problems = run(work, args.cuts, args.seed, args.control)
     if args.control:
-        good = problem is not None and (verdict is None or verdict.lost > 0)
-        print(f"control without syncs: {'caught' if good else 'NOT CAUGHT'}: {(problem or 'nothing was missing')[:300]}")
+        good = any("lost" in p or "gone" in p or "did not start" in p for p in problems)
+        print(f"control without syncs: {'caught' if good else 'NOT CAUGHT'}: {problems}"[:600])
     else:
-        good = problem is None and verdict.acked > 100 * args.cuts
-        print(problem or "nothing acknowledged was lost" if good or problem else f"only {verdict.acked} acknowledgements: the load did not run")
+        good = not problems
+        print("nothing acknowledged was lost" if good else "\n".join(problems))
     if good and not args.keep:
         shutil.rmtree(work, ignore_errors=True)
     else:

@@ -1,6 +1,6 @@
 """What the broker owes its clients after it has acknowledged, kept outside the server: one small piece of account for each promise.
 
-    c = Contract(port)                       # port: a number, or a function that gives it
+    c = Contract(port)                       # port: a number, or a function that gives that of today
     with c.running(): ...                    # each piece at work in a thread; the server may die and come back meanwhile
     c.work(steps)                            # or: a few steps of each piece, one after the other
     problems = c.verify()                    # [] when every promise is kept; the server must be running
@@ -12,6 +12,7 @@ import contextlib
 import random
 import threading
 import time
+import weakref
 
 import mqtt
 from session import Gone, Session
@@ -219,7 +220,10 @@ PIECES = (Messages, Subscriptions, Retained, Wills)
 class Contract:
     def __init__(self, port, username=None, password=None, seed=1, pieces=PIECES, host="127.0.0.1", timeout=5):
         def session(name, **kw):
-            return Session(port() if callable(port) else port, name, username=username, password=password, host=host, timeout=timeout, **kw)
+            s = Session(port, name, username=username, password=password, host=host, timeout=timeout, **kw)
+            self.sessions.add(s)
+            return s
+        self.sessions = weakref.WeakSet()
         self.pieces = [p(session, seed * 100 + i) for i, p in enumerate(pieces)]
         self.begun, self.stop = set(), threading.Event()
 
@@ -259,8 +263,10 @@ class Contract:
             for t in threads:
                 t.join()
 
-    def acked(self):
-        return sum(p.acked for p in self.pieces)
+    def drop(self):
+        """Ends every connection, without a word."""
+        for s in self.sessions:
+            s.drop()
 
     def verify(self):
         """The broken promises. A piece that never came to begin has none."""

@@ -260,7 +260,7 @@ class Play:
     def __init__(self, case, version, server, number, on_restart):
         self.case, self.version, self.server, self.on_restart = case, version, server, on_restart
         self.names = {"T": f"wire/{number}v{version}", "I": f"w{number}v{version}"}
-        self.open, self.values, self.marked, self.unordered = {}, {}, time.monotonic(), None
+        self.open, self.values, self.marked, self.unordered, self.login = {}, {}, time.monotonic(), None, None
 
     def run(self):
         try:
@@ -295,7 +295,8 @@ class Play:
             name, _, value = word.partition("=")
             value = self.text(value)
             if value == "scram:first":
-                c.scram = Scram(*self.server.credentials)
+                self.login = self.login or self.server.credentials(self.names["I"])
+                c.scram = Scram(*self.login)
                 value = c.scram.first()
             elif value in ("scram:final", "scram:wrong"):
                 proof = c.scram.final(c.last_data)

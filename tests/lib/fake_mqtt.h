@@ -12,9 +12,11 @@
 #include "domain/command/command.h"
 #include "domain/identity/device_password.h"
 #include "domain/identity/identity.h"
+#include "domain/policy/ban.h"
 #include "domain/policy/policy.h"
 #include "domain/presence/presence.h"
 #include "domain/telemetry/ingest.h"
+#include "domain/trace/trace.h"
 #include "domain/twin/twin.h"
 #include "front/mqtt/front.h"
 #include "net/conn.h"
@@ -160,6 +162,46 @@ struct conn *conn_find(struct loop *l, uint64_t id)
     }
     return NULL;
 }
+// Nobody looks into the connections of these tests: traces have their own.
+void conn_tap(struct conn *c, bool on)
+{
+    (void)c;
+    (void)on;
+}
+struct trace_loop *trace_loop(struct trace_hub *h, const struct loop *l)
+{
+    (void)h;
+    (void)l;
+    return NULL;
+}
+void trace_on_change(struct trace_loop *tl, void (*fn)(void *arg), void *arg)
+{
+    (void)tl;
+    (void)fn;
+    (void)arg;
+}
+uint32_t trace_match(const struct trace_loop *tl, const struct trace_who *who)
+{
+    (void)tl;
+    (void)who;
+    return 0;
+}
+bool trace_running(const struct trace_loop *tl)
+{
+    (void)tl;
+    return false;
+}
+void trace_record(struct trace_loop *tl, uint32_t traces, const struct trace_piece *p)
+{
+    (void)tl;
+    (void)traces;
+    (void)p;
+}
+struct slice permit_client_id(const struct permit *p)
+{
+    (void)p;
+    return SLICE("");
+}
 const char *conn_peer_addr(const struct conn *c)
 {
     return c->peer;
@@ -209,11 +251,6 @@ void conn_close(struct conn *c, const char *text)
 const char *close_cause_text(enum close_cause c)
 {
     return c == CLOSE_EOF ? "peer_closed" : "connection_reset";
-}
-void crypto_wipe(void *p, size_t len);
-void crypto_wipe(void *p, size_t len)
-{
-    memset(p, 0, len);
 }
 
 static inline void fake_offer(struct fake *f, struct conn *c)
@@ -710,6 +747,47 @@ static inline void fake_broker_reset(void)
     }
     fake_broker = (struct fake_broker){.front = fake_broker.front, .permits = fake_broker.permits};
 }
+// --- bans and quotas ----------------------------------------------------------------------------------------------
+
+static struct quotas *fake_quotas;
+void *core_slot(const struct core *c, enum core_slot s)
+{
+    (void)c;
+    return s == CORE_SLOT_QUOTA ? fake_quotas : NULL;
+}
+void core_set_slot(struct core *c, enum core_slot s, void *p)
+{
+    (void)c;
+    (void)s;
+    (void)p;
+}
+bool ban_address(const struct core *c, struct slice addr)
+{
+    (void)c;
+    return slice_starts(addr, SLICE("203.0.113.66:"));
+}
+enum status ban_flapping(struct tx *tx, struct slice client_id, struct slice addr, struct err *err)
+{
+    (void)tx;
+    (void)addr;
+    return slice_eq_str(client_id, "flapping") ? err_set(err, ST_FORBIDDEN, "flapping") : ST_OK;
+}
+enum status ban_check(struct tx *tx, const struct principal *who, struct slice client_id, struct err *err)
+{
+    (void)tx;
+    (void)who;
+    return slice_eq_str(client_id, "banned") ? err_set(err, ST_FORBIDDEN, "banned") : ST_OK;
+}
+// The password of every name is "pencil".
+enum status identity_login(struct tx *tx, const struct credential *cred, struct device_login *ret, struct err *err)
+{
+    if (slice_eq_str(cred->username, "often")) {
+        return err_set(err, ST_LIMIT, "too many failures");
+    }
+    (void)tx;
+    ret->state = LOGIN_ASKED;
+    return scram_verifier_make(SLICE("pencil"), SCRAM_ITERATIONS_MIN, &ret->verifier, err);
+}
 void device_password_check(struct device_login *login, struct slice password)
 {
     login->state = slice_eq_str(password, "right") ? LOGIN_PROVED : LOGIN_WRONG;
@@ -738,8 +816,12 @@ enum status identity_authenticate(struct tx *tx, const struct credential *cred, 
         tx->core->applications++;
         return ST_OK;
     }
+    if (cred->login != NULL && cred->login->state == LOGIN_WRONG) {
+        return err_set(err, ST_UNAUTHENTICATED, "wrong password");
+    }
     bool claim = slice_eq_str(cred->username, "$claim");
-    *ret = (struct principal){.kind = claim ? WHO_CLAIM : WHO_DEVICE, .tenant = 1, .row = 7};
+    *ret = (struct principal){
+        .kind = claim ? WHO_CLAIM : WHO_DEVICE, .tenant = 1, .row = slice_eq_str(cred->username, "other") ? 8 : 7};
     snprintf(ret->name, sizeof(ret->name), "%s", claim ? "claim-1" : "d1");
     *ret_device = (struct device_ref){.row = 7, .tenant = 1, .state = DEVICE_ACTIVE, .id = "d1"};
     slice_to_cstr(cred->client_id, tx->core->client_id, sizeof(tx->core->client_id));
@@ -874,7 +956,8 @@ enum status device_event(struct tx *tx, const struct device_ref *d, struct slice
 // Overrides: "key=value", NULL-terminated; may be NULL.
 static inline struct fake *fake_new(const char *const *overrides)
 {
-    static const struct conf_module mods[] = {{"MQTT", mqtt_conf, MQTT_CONF_LEN}};
+    const struct conf_module mods[] = {{"MQTT", mqtt_conf, MQTT_CONF_LEN}, quota_conf_module};
+    struct quota_conf quotas;
     static const char *const none[] = {NULL};
     struct fake *f = calloc(1, sizeof(*f));
     struct buf problems = buf_heap(4096);
@@ -883,11 +966,16 @@ static inline struct fake *fake_new(const char *const *overrides)
     struct err err;
     log_set_level(LOG_ERROR); // what the front says of bad clients is expected here
     f->loop.now_ms = 1000;
-    if (conf_load(mods, 1, NULL, overrides != NULL ? overrides : none, &conf, &problems) != ST_OK) {
+    if (conf_load(mods, 2, NULL, overrides != NULL ? overrides : none, &conf, &problems) != ST_OK) {
         fprintf(stderr, SLICE_FMT, SLICE_ARG(buf_view(&problems)));
         abort();
     }
-    if (mqtt_front_new(&f->core, NULL, loops, 1, conf, &f->front, &err) != ST_OK) {
+    quota_conf_read(conf, &quotas);
+    if (quotas_new(&quotas, 1, &fake_quotas, &err) != ST_OK) {
+        abort();
+    }
+    const struct mqtt_parts parts = {.core = &f->core};
+    if (mqtt_front_new(&parts, loops, 1, conf, &f->front, &err) != ST_OK) {
         abort();
     }
     f->service = mqtt_front_service(f->front);
@@ -933,6 +1021,7 @@ static inline void fake_free(struct fake *f)
 {
     fake_reset(f);
     mqtt_front_free(f->front);
+    quotas_free(fake_quotas);
     free(f);
 }
 

@@ -59,7 +59,7 @@ class Session:
         self.drop()
         self.acks, self.ended, self.connack, self.data = {}, None, None, b""
         try:
-            self.sock = socket.create_connection((self.host, self.port), self.timeout)
+            self.sock = socket.create_connection((self.host, self.port() if callable(self.port) else self.port), self.timeout)
             self.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         except OSError:
             raise Gone from None
@@ -207,24 +207,33 @@ class Session:
         return self._ask(pid, mqtt.packet(0xA2, body), 11)
 
     def take(self, seconds=0.5, count=None):
-        """The messages that come until nothing has come for `seconds`, or until there are `count`."""
+        """The messages that come until nothing has come for `seconds`, or until there are `count`. When the connection ends meanwhile they
+        wait for the next call."""
         out, end = [], time.monotonic() + seconds
-        while count is None or len(out) < count:
-            if self.inbox:
-                out.append(self.inbox.popleft())
-                end = time.monotonic() + seconds
-            elif time.monotonic() > end:
-                break
-            else:
-                self._pump(min(0.05, seconds))
+        try:
+            while count is None or len(out) < count:
+                if self.inbox:
+                    out.append(self.inbox.popleft())
+                    end = time.monotonic() + seconds
+                elif time.monotonic() > end:
+                    break
+                else:
+                    self._pump(min(0.05, seconds))
+        except Gone:
+            self.inbox.extendleft(reversed(out))
+            raise
         return out
 
     def take_until(self, enough, seconds=3):
         """The messages that come until enough(messages) or for so long, and whatever follows at once."""
         out, end = [], time.monotonic() + seconds
-        while not enough(out) and time.monotonic() < end:
-            out += self.take(0.02)
-        return out + self.take(0.05)
+        try:
+            while not enough(out) and time.monotonic() < end:
+                out += self.take(0.02)
+            return out + self.take(0.05)
+        except Gone:
+            self.inbox.extendleft(reversed(out))
+            raise
 
     def ping(self):
         """Whether the connection still works; what came meanwhile waits for take()."""

@@ -31,7 +31,6 @@ from conversation import Mismatch  # noqa: E402
 FILES = {4: "statements_311.txt", 5: "statements_5.txt"}
 TITLES = {4: "MQTT 3.1.1", 5: "MQTT 5.0"}
 JOBS = 24  # cases at one time: they wait most of the time
-CREDENTIALS = ("wire-scram", "wire-scram-password")
 
 
 def statements(version):
@@ -65,7 +64,7 @@ def coverage(cases, known):
 class Muster:
     """Our server, with a policy for clients that show no credential."""
 
-    name, tells_why, credentials, abilities = "muster", True, CREDENTIALS, {"ws", "scram"}
+    name, tells_why, abilities = "muster", True, {"ws", "scram"}
 
     def __init__(self, env=None, no_subscribe=("denied/#",), no_publish=("nopublish/#",)):
         policy = {"id": "wire", "document": {"statements": [
@@ -75,11 +74,14 @@ class Muster:
         self.server = muster.Server(env={"MUSTER_MQTT_ANONYMOUS": policy["id"], **(env or {})})
         try:
             self.server.api("POST", "/api/v1/policies", policy)
-            self.server.device(self.credentials[0])
-            self.server.api("PUT", f"/api/v1/devices/{self.credentials[0]}/password", {"password": self.credentials[1]})
         except BaseException:
             self.close()
             raise
+
+    def credentials(self, case):
+        """(user name, password) of a device for this case alone: a device has one connection."""
+        self.server.device(f"device-{case}")
+        return f"device-{case}", self.server.api("PUT", f"/api/v1/devices/device-{case}/password", {})["password"]
 
     @property
     def port(self):
@@ -102,6 +104,10 @@ class Muster:
     def log(self):
         return self.server.log()
 
+    def findings(self):
+        """What the sanitizers have said, also in servers that were killed since."""
+        return [line for line in self.log().splitlines() if re.search(r"(Address|Leak|Thread)Sanitizer:|runtime error:", line)]
+
     def close(self):
         self.server.__exit__(None, None, None)
 
@@ -109,7 +115,7 @@ class Muster:
 class Mosquitto:
     """Debian's mosquitto: what the test data was written against."""
 
-    name, tells_why, credentials, abilities = "mosquitto", False, CREDENTIALS, {"ws"}
+    name, tells_why, abilities = "mosquitto", False, {"ws"}
 
     def __init__(self, conf=("max_keepalive 600",), acl=("topic readwrite #", "topic deny denied/#", "topic deny nopublish/#")):
         self.dir = tempfile.mkdtemp(prefix="wire-mosquitto-")
@@ -143,6 +149,10 @@ class Mosquitto:
         self.process.terminate()  # it keeps its sessions only when it ends in peace
         self.process.wait(10)
         self.start()
+
+    @staticmethod
+    def findings():
+        return []
 
     def log(self):
         with open(os.path.join(self.dir, "log"), encoding="utf-8", errors="replace") as f:
@@ -254,11 +264,12 @@ def main(argv=None):
     server = SERVERS[args.server]()
     try:
         deaths = run(cases, server, on_result)
+        wrong += server.findings()
     finally:
         server.close()
     for line in wrong:
         print("FAIL", line)
-    print(f"{count['ok']} passed, {count['failed']} failed, {count['differs']} known to differ; {len(wrong)} statements wrong; "
+    print(f"{count['ok']} passed, {count['failed']} failed, {count['differs']} known to differ; {len(wrong)} other findings; "
           f"{deaths} deaths of the server; "
           f"{time.monotonic() - start:.1f} s")
     return 1 if count["failed"] or wrong or deaths or not count["ok"] else 0

@@ -357,6 +357,7 @@ static enum status send_row(struct tx *tx, struct work *w, struct broker_session
         parcel_release(&p);
         return err_set(err, ST_NOMEM, "no memory for a retained message");
     }
+    // cppcheck-suppress memleak ; work_parcel takes what p holds
     return work_parcel(w, &p) ? ST_OK : err_set(err, ST_NOMEM, "no memory for a retained message");
 }
 

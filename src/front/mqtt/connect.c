@@ -5,14 +5,13 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "base/rand.h"
-#include "domain/identity/device_password.h"
-#include "domain/identity/identity.h"
+#include "domain/policy/ban.h"
 #include "domain/policy/policy.h"
 #include "domain/presence/presence.h"
+#include "front/mqtt/connect.h"
 #include "front/mqtt/counters.h"
 #include "front/mqtt/leave.h"
 #include "front/mqtt/looking.h"
-#include "front/mqtt/mqtt_conn.h"
 #include "front/mqtt/reason.h"
 #include "net/crypto.h"
 
@@ -30,6 +29,9 @@ struct connect_op {
     struct presence_info info;
     struct device_ref device;
     bool id_assigned, keep_alive_told;
+    bool banned;                       // why it failed
+    bool counted;                      // as one of its tenant's connections
+    char username[SCRAM_NAME_MAX + 1]; // of the exchange
     uint16_t keep_alive_s;
     uint16_t window;
     // What came of it.
@@ -45,8 +47,14 @@ struct connect_op {
     uint8_t bytes[];
 };
 
-static void connect_op_free(struct connect_op *co)
+void connect_op_free(struct connect_op *co)
 {
+    if (co == NULL) {
+        return;
+    }
+    if (co->counted) {
+        quota_give(co->home->front->quotas, co->link->who.tenant, QUOTA_CONNECTIONS, 1);
+    }
     link_unref(co->link);
     leave_free(co->leave);
     permit_unref(co->permit);
@@ -86,7 +94,7 @@ static void refuse_to(struct mqtt_conn *mc, uint8_t reason, const char *text, co
     mqtt_conn_end(mc, reason, "connect_refused", text);
 }
 
-static void refuse(struct mqtt_conn *mc, uint8_t reason, const char *text, const char *log_text)
+void mqtt_connect_refuse(struct mqtt_conn *mc, uint8_t reason, const char *text, const char *log_text)
 {
     refuse_to(mc, reason, text, log_text, NULL);
 }
@@ -97,7 +105,7 @@ void mqtt_connect_malformed(struct mqtt_conn *mc, enum mqtt_version v, const str
     mc->problem_info = true;
     mc->version = known ? v : mc->version;
     if (known && (v == MQTT_V5 || err->reason == MQTT_RC_BAD_VERSION)) {
-        refuse(mc, err->reason, err->text, err->text);
+        mqtt_connect_refuse(mc, err->reason, err->text, err->text);
         return;
     }
     counter_add(COUNT_CONNECTS_REFUSED, 1);
@@ -117,10 +125,22 @@ static bool too_often(const struct mqtt_conn *mc, const struct mqtt_connect *c)
     return (f->settings.limit_loopback || !conn_peer_is_loopback(mc->net)) && !mqtt_conn_source_may(mc);
 }
 
-static bool enhanced_auth(const struct mqtt_conn *mc, const struct mqtt_connect *c)
+static bool banned_address(const struct mqtt_conn *mc, const struct mqtt_connect *c)
+{
+    (void)c;
+    return ban_address(mc->home->front->core, slice_str(conn_peer_addr(mc->net)));
+}
+
+static bool unknown_method(const struct mqtt_conn *mc, const struct mqtt_connect *c)
 {
     (void)mc;
-    return MQTT_HAS(&c->props, MQTT_P_AUTH_METHOD);
+    return MQTT_HAS(&c->props, MQTT_P_AUTH_METHOD) && !auth_method_known(c->props.auth_method);
+}
+
+static bool method_without_data(const struct mqtt_conn *mc, const struct mqtt_connect *c)
+{
+    (void)mc;
+    return MQTT_HAS(&c->props, MQTT_P_AUTH_METHOD) && !MQTT_HAS(&c->props, MQTT_P_AUTH_DATA);
 }
 
 static bool no_id_to_resume(const struct mqtt_conn *mc, const struct mqtt_connect *c)
@@ -154,8 +174,9 @@ static const struct {
 } checks[] = {
     {stopping, MQTT_RC_SERVER_UNAVAILABLE, "the server is shutting down"},
     {too_often, MQTT_RC_CONN_RATE, "too many connects from this address; try again later"},
-    {enhanced_auth, MQTT_RC_BAD_AUTH_METHOD,
-     "no authentication method is supported; use a certificate or user name and password"},
+    {banned_address, MQTT_RC_BANNED, "this address is banned"},
+    {unknown_method, MQTT_RC_BAD_AUTH_METHOD, "the authentication method is not SCRAM-SHA-256"},
+    {method_without_data, MQTT_RC_NOT_AUTHORIZED, "the authentication data is missing: the client speaks first"},
     {no_id_to_resume, MQTT_RC_BAD_CLIENT_ID, "a client without an id needs a clean session (3.1.3-8)"},
     {bad_client_id, MQTT_RC_BAD_CLIENT_ID, "a client id has at most 128 bytes and no control characters"},
     {will_to_us, MQTT_RC_NOT_AUTHORIZED, "a will goes to no topic that begins with $"},
@@ -210,13 +231,45 @@ static enum status open_session(struct tx *tx, struct connect_op *co, struct err
     return s;
 }
 
+// Before the credential is looked at, and when it is known who comes.
+static enum status check_bans(struct tx *tx, struct connect_op *co, bool known, struct err *err)
+{
+    enum status s = ST_OK;
+    if (known) {
+        s = ban_check(tx, &co->link->who, co->cred.client_id, err);
+    } else if (co->login.state == LOGIN_NONE && !co->id_assigned) {
+        s = ban_flapping(tx, co->cred.client_id, co->cred.peer_addr, err);
+    }
+    co->banned = s == ST_FORBIDDEN;
+    return s;
+}
+
+static enum status authenticate(struct tx *tx, struct connect_op *co, struct err *err)
+{
+    enum status s = check_bans(tx, co, false, err);
+    if (s != ST_OK) {
+        return s;
+    }
+    s = identity_authenticate(tx, &co->cred, &co->link->who, &co->device, err);
+    if (s == ST_UNAUTHENTICATED && co->login.state != LOGIN_ASKED) {
+        identity_auth_failed(tx->core, co->cred.peer_addr);
+    }
+    return s == ST_OK ? check_bans(tx, co, true, err) : s;
+}
+
+static enum status count_connection(struct connect_op *co, struct err *err)
+{
+    co->counted = quota_take(co->home->front->quotas, co->link->who.tenant, QUOTA_CONNECTIONS, 1);
+    return co->counted ? ST_OK : err_set(err, ST_LIMIT, "the tenant has as many connections as it may have");
+}
+
 static enum status connect_run(struct tx *tx, struct op *op, struct err *err)
 {
     struct connect_op *co = (struct connect_op *)op;
     struct principal *who = &co->link->who;
-    enum status s = identity_authenticate(tx, &co->cred, who, &co->device, err);
-    if (s == ST_UNAUTHENTICATED && co->login.state != LOGIN_ASKED) {
-        identity_auth_failed(tx->core, co->cred.peer_addr);
+    enum status s = authenticate(tx, co, err);
+    if (s == ST_OK) {
+        s = count_connection(co, err);
     }
     if (s != ST_OK) {
         return s;
@@ -273,7 +326,9 @@ static void connack(struct mqtt_conn *mc, const struct connect_op *co)
         p->present |= MQTT_P_RESPONSE_INFO;
         p->response_info = buf_view(&info);
     }
+    auth_connack(mc, p);
     send_connack(mc, &ack);
+    auth_end(mc);
 }
 
 // What the core has made goes to the connection, also when it is closing already. False: no memory.
@@ -285,6 +340,8 @@ static bool hand_over(struct mqtt_conn *mc, struct connect_op *co)
     mc->permit = co->permit;
     co->session = NULL;
     co->permit = NULL;
+    mc->counted = co->counted;
+    co->counted = false;
     mc->durable = mc->session != NULL && broker_session_durable(mc->session);
     mc->resumed = co->present;
     mqtt_marks_read(co->marks, mc->granted);
@@ -294,7 +351,7 @@ static bool hand_over(struct mqtt_conn *mc, struct connect_op *co)
             return false;
         }
     }
-    return true;
+    return quota_open(&mc->quota, mc->home->quotas, mc->link->who.tenant) == ST_OK;
 }
 
 static void accepted(struct mqtt_conn *mc, struct connect_op *co)
@@ -350,6 +407,13 @@ static bool ask_again(struct connect_op *co)
     return true;
 }
 
+void mqtt_connect_failed(struct mqtt_conn *mc, enum status status, const struct err *err)
+{
+    bool wrong = status == ST_UNAUTHENTICATED; // a stranger does not learn what was wrong
+    mqtt_connect_refuse(mc, reason_connack(MQTT_V5, status),
+                        wrong ? "unknown or wrong credential" : reason_say(status, err), err->text);
+}
+
 static void connect_done(struct op *op)
 {
     struct connect_op *co = (struct connect_op *)op;
@@ -362,14 +426,14 @@ static void connect_done(struct op *op)
     } else if (op->status == ST_OK) {
         bool ok = hand_over(mc, co);
         if (!ok) {
-            refuse(mc, MQTT_RC_QUOTA, "the server is out of memory", "no memory");
+            mqtt_connect_refuse(mc, MQTT_RC_QUOTA, "the server is out of memory", "no memory");
         } else if (mc->state == MS_CONNECTING) {
             accepted(mc, co);
         }
+    } else if (mc != NULL && mc->state == MS_CONNECTING && co->banned) {
+        mqtt_connect_refuse(mc, MQTT_RC_BANNED, op->err.text, op->err.text);
     } else if (mc != NULL && mc->state == MS_CONNECTING) {
-        bool wrong = op->status == ST_UNAUTHENTICATED; // a stranger does not learn what was wrong
-        refuse(mc, reason_connack(MQTT_V5, op->status),
-               wrong ? "unknown or wrong credential" : reason_say(op->status, &op->err), op->err.text);
+        mqtt_connect_failed(mc, op->status, &op->err);
     }
     connect_op_free(co);
 }
@@ -503,17 +567,39 @@ bool mqtt_on_connect(struct mqtt_conn *mc, const struct mqtt_packet *p)
     }
     for (size_t i = 0; i < sizeof(checks) / sizeof(checks[0]); i++) {
         if (checks[i].broken(mc, c)) {
-            refuse(mc, checks[i].reason, checks[i].text, checks[i].text);
+            mqtt_connect_refuse(mc, checks[i].reason, checks[i].text, checks[i].text);
             return true;
         }
     }
     struct connect_op *co = connect_op_new(mc);
     if (co == NULL) {
-        refuse(mc, MQTT_RC_QUOTA, "the server is out of memory", "no memory");
+        mqtt_connect_refuse(mc, MQTT_RC_QUOTA, "the server is out of memory", "no memory");
         return true;
     }
     choose_keep_alive(co, mc, c);
     mc->state = MS_CONNECTING;
-    core_submit(mc->home->front->core, &co->op);
+    if (MQTT_HAS(&c->props, MQTT_P_AUTH_METHOD)) {
+        auth_begin(mc, co, &c->props);
+    } else {
+        core_submit(mc->home->front->core, &co->op);
+    }
     return true;
+}
+
+const struct credential *connect_op_credential(const struct connect_op *co)
+{
+    return &co->cred;
+}
+
+void connect_op_submit(struct mqtt_conn *mc, struct connect_op *co, const struct device_login *login,
+                       struct slice username)
+{
+    co->login = *login;
+    (void)slice_to_cstr(username, co->username, sizeof(co->username));
+    co->cred.username = slice_str(co->username);
+    co->cred.password = (struct slice){NULL, 0};
+    co->cred.cert_sha256 = NULL; // the method decides alone
+    co->cred.mqtt = false;
+    mc->state = MS_CONNECTING;
+    core_submit(mc->home->front->core, &co->op);
 }

@@ -45,8 +45,6 @@ static void read_settings(const struct conf *c, struct mqtt_settings *s)
     s->keep_alive_max_s = (uint16_t)(conf_int(c, "mqtt.keep_alive_max") / 1000000);
     s->receive_max = (uint16_t)conf_int(c, "mqtt.receive_max");
     s->alias_max = (uint16_t)conf_int(c, "mqtt.topic_alias_max");
-    s->publish_rate = (uint32_t)conf_int(c, "mqtt.publishes_per_client");
-    s->publish_burst = (uint32_t)conf_int(c, "mqtt.publishes_burst");
     s->pending_max = (size_t)conf_int(c, "mqtt.pending_max");
 }
 
@@ -84,6 +82,7 @@ static bool open_loop(struct mqtt_front *f, struct mqtt_loop *home, struct loop 
     if (home->traces != NULL) {
         trace_on_change(home->traces, looking_changed, home);
     }
+    home->quotas = quota_loop(f->quotas, (unsigned)(home - f->loops));
     const struct broker_front serve = {.on_deliver = mqtt_on_broker_deliver,
                                        .on_acked = mqtt_on_broker_acked,
                                        .on_settled = mqtt_on_broker_settled,
@@ -101,6 +100,7 @@ enum status mqtt_front_new(const struct mqtt_parts *parts, struct loop *const *l
         return err_set(err, ST_NOMEM, "no memory for the MQTT front");
     }
     f->core = parts->core;
+    f->quotas = quotas_of(parts->core);
     read_settings(conf, &f->settings);
     f->connects = new_connects(conf);
     f->loops_len = loops_len;

@@ -7,6 +7,7 @@
 #include "base/map.h"
 #include "base/rate.h"
 #include "core/core.h"
+#include "core/quota.h"
 #include "domain/broker/broker.h"
 #include "domain/telemetry/ingest.h"
 #include "front/mqtt/mqtt_front.h"
@@ -32,7 +33,6 @@ struct mqtt_settings {
     char redirect_to[256];
     char response_information[256];
     uint16_t alias_max;
-    uint32_t publish_rate, publish_burst; // per client; rate 0: any number
     size_t pending_max;
 };
 
@@ -44,6 +44,7 @@ struct mqtt_loop {
     struct broker_loop *broker;
     struct trace_loop *traces; // NULL: none are made here
     bool looking;              // somebody traces something
+    struct quota_loop *quotas;
     struct mqtt_conn *leaving; // ended, but there was no memory yet to tell the core; through next
     struct timer leave_again;
     struct slice packet;     // the bytes of the packet at hand
@@ -58,6 +59,7 @@ struct mqtt_loop {
 struct mqtt_front {
     struct core *core;
     struct mqtt_settings settings;
+    struct quotas *quotas; // borrowed
     struct rate *connects; // of each source address
     _Atomic size_t connections;
     _Atomic bool stopping;

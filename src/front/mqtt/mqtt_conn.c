@@ -5,11 +5,11 @@
 
 #include "base/clock.h"
 #include "base/log.h"
+#include "front/mqtt/connect.h"
 #include "front/mqtt/counters.h"
 #include "front/mqtt/looking.h"
 
 #define THROTTLE_MS 50
-#define ONE         1000 // a PUBLISH, in units of credit
 
 // --- life --------------------------------------------------------------------------------------------------------
 
@@ -27,8 +27,6 @@ enum status mqtt_conn_new(struct mqtt_loop *home, struct conn *net)
     mc->state = MS_NEW;
     mc->expiry_s = BROKER_EXPIRY_KEEP;
     mc->window = home->front->settings.send_max;
-    mc->credit = (int64_t)home->front->settings.publish_burst * ONE;
-    mc->credit_ms = loop_now_ms(home->loop);
     mqtt_marks_read(0, mc->granted);
     timer_init(&mc->timer, home->loop, on_timer);
     mc->next = home->conns;
@@ -68,13 +66,17 @@ void mqtt_conn_detach(struct mqtt_conn *mc)
         mc->link->front = NULL;
     }
     give_back(mc);
+    auth_end(mc);
 }
 
 void mqtt_conn_free(struct mqtt_conn *mc)
 {
-    link_unref(mc->link);
     broker_session_unref(mc->session);
     permit_unref(mc->permit);
+    if (mc->counted) {
+        quota_give(mc->home->front->quotas, mc->link->who.tenant, QUOTA_CONNECTIONS, 1);
+    }
+    link_unref(mc->link);
     outbox_free(mc->out);
     alias_free(mc->aliases_in, mc->home->front->settings.alias_max);
     alias_out_free(mc->aliases_out);
@@ -195,35 +197,34 @@ static void on_timer(struct timer *t)
 
 // --- input -------------------------------------------------------------------------------------------------------
 
-// The client's credit now. Reckoned when it is asked for: no timer per connection.
-static int64_t credit(struct mqtt_conn *mc)
+static int64_t now_us(const struct mqtt_conn *mc)
 {
-    const struct mqtt_settings *s = &mc->home->front->settings;
-    int64_t now_ms = loop_now_ms(mc->home->loop);
-    int64_t full = (int64_t)s->publish_burst * ONE;
-    int64_t gained = (now_ms - mc->credit_ms) * s->publish_rate;
-    mc->credit = gained > full - mc->credit ? full : mc->credit + gained;
-    mc->credit_ms = now_ms;
-    return mc->credit;
+    return loop_now_ms(mc->home->loop) * 1000;
 }
 
-void mqtt_conn_charge(struct mqtt_conn *mc)
+// Held for its rate: looked at again when the shortest wait is over, at least every THROTTLE_MS.
+static void throttle(struct mqtt_loop *home)
 {
-    if (mc->home->front->settings.publish_rate > 0) {
-        mc->credit = credit(mc) - ONE;
+    if (!home->throttle.armed) {
+        timer_start(&home->throttle, THROTTLE_MS, 0);
     }
+}
+
+void mqtt_conn_charge(struct mqtt_conn *mc, size_t bytes)
+{
+    mc->too_fast = quota_message(&mc->quota, mc->home->quotas, bytes, now_us(mc)) > 0;
 }
 
 static bool too_fast(struct mqtt_conn *mc)
 {
-    struct mqtt_loop *home = mc->home;
-    if (home->front->settings.publish_rate == 0 || mc->state != MS_OPEN || credit(mc) >= ONE) {
+    if (!mc->too_fast || mc->state != MS_OPEN) {
         return false;
     }
-    if (!home->throttle.armed) {
-        timer_start(&home->throttle, THROTTLE_MS, 0);
+    mc->too_fast = quota_wait(&mc->quota, mc->home->quotas, now_us(mc)) > 0;
+    if (mc->too_fast) {
+        throttle(mc->home);
     }
-    return true;
+    return mc->too_fast;
 }
 
 void mqtt_throttle_due(struct timer *t)

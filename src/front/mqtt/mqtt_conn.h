@@ -19,6 +19,7 @@
 #define FRONT_MQTT_MQTT_CONN_H
 
 #include "core/link.h"
+#include "core/quota.h"
 #include "front/mqtt/acks.h"
 #include "front/mqtt/alias.h"
 #include "front/mqtt/front.h"
@@ -56,6 +57,9 @@ struct mqtt_conn {
     bool durable : 1;               // the session outlives the connection
     bool resumed : 1;               // it is older than the connection
     bool expiry_zero : 1;           // MQTT 5: CONNECT asked for a session that ends with the connection
+    bool too_fast : 1;              // over a rate when that was last looked at
+    bool counted : 1;               // as one of its tenant's connections
+    bool scram : 1;                 // CONNECT had an authentication method
     bool will_off : 1;              // DISCONNECT 0x00: no will
     uint16_t window;                // the client's receive maximum, or our own limit
     uint16_t alias_out_max;         // the client's topic alias maximum, or our own limit
@@ -73,8 +77,7 @@ struct mqtt_conn {
     struct acks acks;
     struct ids inbound; // QoS 2 messages not yet released; states: enum inbound_state
     struct auth *auth;  // the exchange under way, or what a new one needs; NULL: none
-    int64_t credit;     // PUBLISH packets it may send now, in thousandths
-    int64_t credit_ms;  // when that was reckoned
+    struct quota quota; // how fast it may publish
     struct timer timer; // keep-alive, or the time limit of a claim or an exchange
     int64_t last_in_ms;
     const char *why; // static: presence reason; NULL: the peer's doing
@@ -105,8 +108,8 @@ void mqtt_conn_no_memory(struct mqtt_conn *mc, const char *text);
 bool mqtt_conn_source_may(const struct mqtt_conn *mc);
 // A broken rule of the protocol.
 void mqtt_conn_violation(struct mqtt_conn *mc, uint8_t reason, const char *text);
-// A PUBLISH has come: it costs one from the client's credit.
-void mqtt_conn_charge(struct mqtt_conn *mc);
+// A PUBLISH of this size has come: it counts for the client's and its tenant's rates.
+void mqtt_conn_charge(struct mqtt_conn *mc, size_t bytes);
 // Stops reading, or reads on, as the state of things demands. After anything that may have changed it.
 void mqtt_conn_hold(struct mqtt_conn *mc);
 // Encodes into the connection's output.
@@ -117,7 +120,7 @@ void mqtt_conn_send_ack(struct mqtt_conn *mc, enum mqtt_type type, uint16_t pack
 // What an address names itself, or has been named: for logs.
 const char *mqtt_conn_name(const struct mqtt_conn *mc);
 
-// The loop's throttle timer: clients that have credit again are read on.
+// The loop's throttle timer: clients that are within their rates again are read on.
 void mqtt_throttle_due(struct timer *t);
 
 // connect.c

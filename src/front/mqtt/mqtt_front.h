@@ -24,7 +24,7 @@ struct mqtt_parts {
     struct trace_hub *traces; // NULL: connections cannot be traced
 };
 
-// Before the loops run. `loops` (copied) are all the loops that connections may live on; `conf` is read here and not kept.
+// Before the loops run, after quotas_set. `loops` (copied) are all the loops that connections may live on; `conf` is read here and not kept.
 // ST_NOMEM.
 enum status mqtt_front_new(const struct mqtt_parts *parts, struct loop *const *loops, unsigned loops_len,
                            const struct conf *conf, struct mqtt_front **ret, struct err *err);

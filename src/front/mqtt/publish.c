@@ -245,7 +245,7 @@ bool mqtt_on_publish(struct mqtt_conn *mc, const struct mqtt_packet *p)
 {
     const struct mqtt_publish *b = &p->u.publish;
     struct slice topic;
-    mqtt_conn_charge(mc);
+    mqtt_conn_charge(mc, b->topic.len + b->payload.len);
     bool again = b->qos == 2 && ids_find(&mc->inbound, b->packet_id) != NULL;
     if (violates(mc, b, again) || !resolve_alias(mc, b, &topic) || !is_new(mc, b)) {
         return true;
