@@ -11,10 +11,10 @@ import sys
 import tempfile
 import time
 
-import broker
 import contract
 import ledger
 import muster
+import open_broker
 
 KILLS = int(os.environ.get("KILLS", "50"))
 PUBLISHERS = 200
@@ -60,7 +60,7 @@ def devices(server, work):
 def main():
     rng = random.Random(int(os.environ.get("SEED", "7")))
     work = tempfile.mkdtemp(prefix="muster-kill9-")
-    with broker.Server() as s:
+    with open_broker.Server() as s:
         devices(s, work)
         port = s.ports["mqtt"]
         promises = contract.Contract(port, timeout=10)

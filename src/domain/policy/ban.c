@@ -309,19 +309,19 @@ enum status ban_check(struct tx *tx, const struct principal *who, struct slice c
     return err_set(err, ST_FORBIDDEN, "this %s is banned", id ? "client id" : "device");
 }
 
-void ban_takeover(struct tx *tx, const struct principal *who, struct slice client_id)
+void ban_takeover(struct core *c, const struct principal *who, struct slice client_id)
 {
-    struct bans *bs = bans_of(tx->core);
+    struct bans *bs = bans_of(c);
     uint64_t key = hash_u64(hash_bytes(client_id) + who->tenant);
     if (bs != NULL && !rate_take(bs->takeovers, key != 0 ? key : 1, clock_mono_us())) {
         bool device = who->kind == WHO_DEVICE;
-        security_report(tx->core, &(struct security_note){.what = SECURITY_TAKEOVERS,
-                                                          .tenant = who->tenant,
-                                                          .client_id = client_id,
-                                                          .by = slice_str(who->name),
-                                                          .address = slice_str(who->addr),
-                                                          .device = device ? who->row : 0,
-                                                          .device_id = device ? slice_str(who->name) : none});
+        security_report(c, &(struct security_note){.what = SECURITY_TAKEOVERS,
+                                                   .tenant = who->tenant,
+                                                   .client_id = client_id,
+                                                   .by = slice_str(who->name),
+                                                   .address = slice_str(who->addr),
+                                                   .device = device ? who->row : 0,
+                                                   .device_id = device ? slice_str(who->name) : none});
     }
 }
 

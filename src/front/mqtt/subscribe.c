@@ -227,6 +227,8 @@ static void subscribe_done(struct op *op)
     struct mqtt_conn *mc = so->link->front;
     if (mc != NULL) {
         mc->requests--;
+        mc->subscribing--;
+        mc->publish_waits = mc->publish_waits && mc->subscribing > 0;
         if (mc->state != MS_CLOSING) {
             subscribed(mc, so);
         }
@@ -273,6 +275,8 @@ static bool submit(struct mqtt_conn *mc, const struct mqtt_packet *p)
         return true;
     }
     mc->requests++;
+    mc->subscribing++;
+    broker_flush(mc->home->broker); // a retained message that was published before is found
     core_submit(mc->home->front->core, &so->op);
     return true;
 }
