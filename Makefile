@@ -41,7 +41,8 @@ fuzz: packages  ## 10 minutes each, or FUZZ_SECONDS
 	@cmake --build build/fuzz -j $(JOBS)
 	@python3 tests/fuzz.py --seconds $(or $(FUZZ_SECONDS),600)
 
-soak: build packages
+soak: build packages  ## long forms of the reliability tests, then SOAK_SECONDS of mixed load
+	@cmake --build build -j $(JOBS) --target harness
 	@python3 tests/soak.py
 
 docs: packages  ## reference pages that are generated from tables

@@ -390,7 +390,8 @@ static void print_reply(const struct cli *cli, const struct cli_verb *v, const s
     struct slice text = buf_view(&reply->body);
     if (cli->json || v->reply_content != NULL) {
         fwrite(text.p, 1, text.len, stdout);
-        if (text.len > 0 && text.p[text.len - 1] != '\n') {
+        bool binary = v->reply_content != NULL && strncmp(v->reply_content, "text/", 5) != 0;
+        if (!binary && text.len > 0 && text.p[text.len - 1] != '\n') {
             putchar('\n');
         }
         return;

@@ -24,6 +24,14 @@ const struct hand_verb hand_verbs[] = {
      verb_telemetry_export},
     {"telemetry watch", "[ID]", "print telemetry as it arrives", NULL, verb_telemetry_watch},
     {"top", "[--once]", "live view of the fleet", NULL, verb_top},
+    {"trace", "--device ID|--client ID|--address IP [--for 10m] [--output FILE]",
+     "look at the packets of a connection as they come and go",
+     "  --device ID     a device, also when it fails to sign in\n"
+     "  --client ID     an MQTT client id\n"
+     "  --address IP    every connection from there, also failed TLS handshakes\n"
+     "  --for TIME      how long (default 10m, at most 24h); Ctrl-C ends it earlier\n"
+     "  --output FILE   afterwards write a capture file for Wireshark\n",
+     verb_trace},
     {"twin watch", "[ID]", "print twin changes as they happen", NULL, verb_twin_watch},
     {"completion", "bash|zsh", "print a completion script for the shell", NULL, verb_completion},
 };
@@ -90,6 +98,45 @@ bool cli_call(struct cli *cli, const struct client_request *req, struct client_r
         return false;
     }
     *ret_code = CLI_OK;
+    return true;
+}
+
+const char *cli_option(int *argc, char **argv, const char *name)
+{
+    size_t len = strlen(name);
+    for (int i = 0; i < *argc; i++) {
+        int taken = 0;
+        const char *value = NULL;
+        if (strncmp(argv[i], name, len) == 0 && argv[i][len] == '=') {
+            value = argv[i] + len + 1;
+            taken = 1;
+        } else if (strcmp(argv[i], name) == 0 && i + 1 < *argc) {
+            value = argv[i + 1];
+            taken = 2;
+        }
+        if (taken > 0) {
+            for (int k = i; k + taken < *argc; k++) {
+                argv[k] = argv[k + taken];
+            }
+            *argc -= taken;
+            return value;
+        }
+    }
+    return NULL;
+}
+
+bool cli_arguments(const char *verb, int argc, char **argv, int min, int max)
+{
+    for (int i = 0; i < argc; i++) {
+        if (argv[i][0] == '-' || i >= max) {
+            cli_say("%s: \"%s\" is not expected; `muster %s --help` explains", verb, argv[i], verb);
+            return false;
+        }
+    }
+    if (argc < min) {
+        cli_say("%s: an argument is missing; `muster %s --help` explains", verb, verb);
+        return false;
+    }
     return true;
 }
 

@@ -48,8 +48,14 @@ int verb_twin_watch(struct cli *cli, int argc, char **argv);
 int verb_telemetry_watch(struct cli *cli, int argc, char **argv);
 int verb_telemetry_export(struct cli *cli, int argc, char **argv);
 int verb_events(struct cli *cli, int argc, char **argv);
+int verb_trace(struct cli *cli, int argc, char **argv);
 int verb_top(struct cli *cli, int argc, char **argv);
 int verb_completion(struct cli *cli, int argc, char **argv);
+
+// "--name value" or "--name=value" out of argv; the rest moves up. NULL: not there.
+const char *cli_option(int *argc, char **argv, const char *name);
+// Are only arguments left, min to max of them? Otherwise says what is wrong.
+bool cli_arguments(const char *verb, int argc, char **argv, int min, int max);
 
 // How many letters must be changed, added or dropped to make b of a, for advice; 99 for long words.
 unsigned cli_distance(const char *a, const char *b);

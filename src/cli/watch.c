@@ -115,65 +115,24 @@ static int follow(struct cli *cli, const char *types, const char *device,
     return CLI_OK;
 }
 
-// "--name value" or "--name=value" out of argv; the rest moves up. NULL: not there.
-static const char *take_option(int *argc, char **argv, const char *name)
-{
-    size_t len = strlen(name);
-    for (int i = 0; i < *argc; i++) {
-        int taken = 0;
-        const char *value = NULL;
-        if (strncmp(argv[i], name, len) == 0 && argv[i][len] == '=') {
-            value = argv[i] + len + 1;
-            taken = 1;
-        } else if (strcmp(argv[i], name) == 0 && i + 1 < *argc) {
-            value = argv[i + 1];
-            taken = 2;
-        }
-        if (taken > 0) {
-            for (int k = i; k + taken < *argc; k++) {
-                argv[k] = argv[k + taken];
-            }
-            *argc -= taken;
-            return value;
-        }
-    }
-    return NULL;
-}
-
-// At most `max` arguments that are not options may be left.
-static bool only_arguments(const char *verb, int argc, char **argv, int min, int max)
-{
-    for (int i = 0; i < argc; i++) {
-        if (argv[i][0] == '-' || i >= max) {
-            cli_say("%s: \"%s\" is not expected; `muster %s --help` explains", verb, argv[i], verb);
-            return false;
-        }
-    }
-    if (argc < min) {
-        cli_say("%s: an argument is missing; `muster %s --help` explains", verb, verb);
-        return false;
-    }
-    return true;
-}
-
 int verb_events(struct cli *cli, int argc, char **argv)
 {
-    const char *types = take_option(&argc, argv, "--types");
-    const char *device = take_option(&argc, argv, "--device");
-    return only_arguments("events", argc, argv, 0, 0) ? follow(cli, types, device, NULL) : CLI_USAGE;
+    const char *types = cli_option(&argc, argv, "--types");
+    const char *device = cli_option(&argc, argv, "--device");
+    return cli_arguments("events", argc, argv, 0, 0) ? follow(cli, types, device, NULL) : CLI_USAGE;
 }
 
 int verb_telemetry_watch(struct cli *cli, int argc, char **argv)
 {
-    return only_arguments("telemetry watch", argc, argv, 0, 1)
+    return cli_arguments("telemetry watch", argc, argv, 0, 1)
                ? follow(cli, "telemetry", argc > 0 ? argv[0] : NULL, print_telemetry)
                : CLI_USAGE;
 }
 
 int verb_twin_watch(struct cli *cli, int argc, char **argv)
 {
-    return only_arguments("twin watch", argc, argv, 0, 1) ? follow(cli, "twin", argc > 0 ? argv[0] : NULL, print_twin)
-                                                          : CLI_USAGE;
+    return cli_arguments("twin watch", argc, argv, 0, 1) ? follow(cli, "twin", argc > 0 ? argv[0] : NULL, print_twin)
+                                                         : CLI_USAGE;
 }
 
 // One point, [time, value], with its numbers as short as they were.
@@ -235,10 +194,10 @@ static bool put_time(struct buf *path, const char *name, const char *text)
 
 int verb_telemetry_export(struct cli *cli, int argc, char **argv)
 {
-    const char *metric = take_option(&argc, argv, "--metric");
-    const char *from = take_option(&argc, argv, "--from");
-    const char *to = take_option(&argc, argv, "--to");
-    if (!only_arguments("telemetry export", argc, argv, 1, 1)) {
+    const char *metric = cli_option(&argc, argv, "--metric");
+    const char *from = cli_option(&argc, argv, "--from");
+    const char *to = cli_option(&argc, argv, "--to");
+    if (!cli_arguments("telemetry export", argc, argv, 1, 1)) {
         return CLI_USAGE;
     }
     if (metric == NULL) {

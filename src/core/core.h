@@ -72,6 +72,12 @@ enum core_slot {
     CORE_SLOT_IDENTITY,
     CORE_SLOT_COMMAND,
     CORE_SLOT_TWIN,
+    CORE_SLOT_BROKER,
+    CORE_SLOT_POLICY,
+    CORE_SLOT_QUOTA,
+    CORE_SLOT_BAN,
+    CORE_SLOT_SECURITY,
+    CORE_SLOT_TRACE,
     CORE_SLOT__COUNT
 };
 void *core_slot(const struct core *c, enum core_slot s);

@@ -20,7 +20,8 @@
     X(PRESENCE, "presence")   /* {"device","online","ts","reason","address"} */                                        \
     X(DEVICE, "device")       /* {"device","action":"created|updated|deleted","version"} */                            \
     X(COMMAND, "command")     /* {"device","id","name","state"} */                                                     \
-    X(CERT, "cert")           /* {"device","fingerprint","action":"issued|revoked"} */
+    X(CERT, "cert")           /* {"device","fingerprint","action":"issued|revoked"} */                                 \
+    X(SECURITY, "security")   /* {"what","client_id","device","by","address"}; see domain/policy/security.h */
 
 enum event_type {
 #define X(name, text) EV_##name,

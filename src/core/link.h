@@ -23,7 +23,8 @@ enum down_close {
     DOWN_CLOSE_REVOKED,
     DOWN_CLOSE_DELETED,
     DOWN_CLOSE_SUSPENDED,
-    DOWN_CLOSE_SHUTDOWN
+    DOWN_CLOSE_SHUTDOWN,
+    DOWN_CLOSE_ADMIN // an operator has ended the session
 };
 
 struct down {
@@ -32,8 +33,7 @@ struct down {
     enum down_kind kind;
     enum down_close close;
     char topic[192];
-    void (*acked)(struct down *d); // I/O thread: the device acknowledged (QoS 1), or NULL
-    uint64_t cookie;               // the sender's: command row, twin version
+    uint64_t cookie; // the sender's: command row, twin version
     uint32_t payload_len;
     uint8_t payload[];
 };
@@ -50,7 +50,8 @@ struct link {
     bool takes_desired;         // core thread only: subscribed to $muster/twin/desired, changes are pushed
     bool takes_commands;        // core thread only: subscribed to its commands
     _Atomic uint32_t in_flight; // messages received and not yet counted as stored or refused
-    // I/O thread; the front's: called with a message for a connection that still exists. Takes `d`.
+    void *front;                // I/O thread; the front's connection, NULL before it is one and after it has ended
+    // I/O thread; the front's: called with a message for a connection that may have ended meanwhile. Takes `d`.
     void (*deliver)(struct link *l, struct down *d);
 };
 struct link *link_new(struct loop *loop, uint64_t conn, void (*deliver)(struct link *l, struct down *d));

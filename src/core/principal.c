@@ -13,7 +13,7 @@ _Static_assert(PERM__COUNT <= 64, "a principal keeps its permissions in 64 bits"
 // All that only looks, but the audit record.
 #define PERMS_LOOK                                                                                                     \
     (BIT(DEVICE_READ) | BIT(CLAIM_READ) | BIT(CERT_READ) | BIT(TWIN_READ) | BIT(TELEMETRY_READ) | BIT(COMMAND_READ) |  \
-     BIT(PRESENCE_READ) | BIT(LEDGER_READ) | BIT(SETTINGS_READ) | BIT(TOKEN_READ))
+     BIT(PRESENCE_READ) | BIT(LEDGER_READ) | BIT(SETTINGS_READ) | BIT(TOKEN_READ) | BIT(POLICY_READ))
 // What tells of all tenants or changes them: no role has it, only the system owner.
 #define PERMS_ACROSS_TENANTS (BIT(TENANT_READ) | BIT(TENANT_WRITE) | BIT(METRICS_READ))
 #define PERMS_ALL            ((UINT64_C(1) << PERM__COUNT) - 1)
@@ -25,15 +25,16 @@ struct role_row {
 
 // owner      all of a tenant, and who may enter it
 // admin      as the owner, but neither makes nor revokes API tokens: an admin cannot make itself an owner
-// operator   daily work: changes devices, twins and claims, sends commands; deletes no devices, revokes no certificates
+// operator   daily work: changes devices, twins and claims, sends commands, looks into connections, comes in over MQTT;
+//            deletes no devices, revokes no certificates, writes no policies
 // installer  on site: brings devices in with claims and sees whether they report
 // viewer     looks at all but the audit record
 // auditor    looks at all, the audit record too
 static const struct role_row role_rows[] = {
     [ROLE_OWNER] = {"owner", PERMS_ALL & ~PERMS_ACROSS_TENANTS},
     [ROLE_ADMIN] = {"admin", PERMS_ALL & ~PERMS_ACROSS_TENANTS & ~BIT(TOKEN_WRITE)},
-    [ROLE_OPERATOR] = {"operator",
-                       PERMS_LOOK | BIT(DEVICE_WRITE) | BIT(TWIN_WRITE) | BIT(COMMAND_SEND) | BIT(CLAIM_WRITE)},
+    [ROLE_OPERATOR] = {"operator", PERMS_LOOK | BIT(DEVICE_WRITE) | BIT(TWIN_WRITE) | BIT(COMMAND_SEND) |
+                                       BIT(CLAIM_WRITE) | BIT(MQTT_CONNECT) | BIT(DIAG_READ) | BIT(DIAG_WRITE)},
     [ROLE_INSTALLER] = {"installer", PERMS_LOOK | BIT(DEVICE_WRITE) | BIT(CLAIM_WRITE)},
     [ROLE_VIEWER] = {"viewer", PERMS_LOOK},
     [ROLE_AUDITOR] = {"auditor", PERMS_LOOK | BIT(AUDIT_READ)},

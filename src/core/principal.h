@@ -32,6 +32,11 @@
     X(SETTINGS_WRITE, "settings:write")                                                                                \
     X(TOKEN_READ, "token:read")                                                                                        \
     X(TOKEN_WRITE, "token:write")                                                                                      \
+    X(POLICY_READ, "policy:read")                                                                                      \
+    X(POLICY_WRITE, "policy:write")                                                                                    \
+    X(MQTT_CONNECT, "mqtt:connect") /* come in over MQTT as an application */                                          \
+    X(DIAG_READ, "diag:read")                                                                                          \
+    X(DIAG_WRITE, "diag:write")                                                                                        \
     X(TENANT_READ, "tenant:read")   /* system owner only: across tenants */                                            \
     X(TENANT_WRITE, "tenant:write") /* system owner only */                                                            \
     X(METRICS_READ, "metrics:read") /* system owner only: figures of the whole process */
@@ -47,7 +52,9 @@ enum perm {
 
 enum role { ROLE_OWNER, ROLE_ADMIN, ROLE_OPERATOR, ROLE_INSTALLER, ROLE_VIEWER, ROLE_AUDITOR, ROLE__COUNT };
 
-enum principal_kind { WHO_NOBODY, WHO_OPERATOR, WHO_DEVICE, WHO_CLAIM, WHO_SYSTEM };
+// Numbers are stored in the audit record: never renumber. An application on MQTT is WHO_OPERATOR (its token) or
+// WHO_ANONYMOUS (no credential, where mqtt.anonymous allows it).
+enum principal_kind { WHO_NOBODY, WHO_OPERATOR, WHO_DEVICE, WHO_CLAIM, WHO_SYSTEM, WHO_ANONYMOUS };
 
 struct principal {
     enum principal_kind kind;

@@ -58,6 +58,8 @@ struct conn_proto {
     size_t (*on_data)(struct conn *c, struct slice in);
     // The output fell below CONN_OUT_LOW after it had been over CONN_OUT_HIGH (back-pressure released). May be NULL.
     void (*on_drain)(struct conn *c);
+    // Of a connection with conn_tap: what the front has written since the last call, before WebSocket frames and TLS. May be NULL.
+    void (*on_output)(struct conn *c, struct slice out);
     // The peer has ended its side; everything it sent was offered. True: the front still owes an answer and calls conn_close
     // when it is written (after CONN_ANSWER_MS it is closed anyway). False, or NULL: closed once the output has drained.
     bool (*on_eof)(struct conn *c);
@@ -134,6 +136,7 @@ void conn_authenticated(struct conn *c);
 void conn_own_times(struct conn *c); // lifts open_timeout_ms only: the front has time limits of its own for strangers
 
 struct buf *conn_out(struct conn *c); // append here, then call conn_flush_later; never NULL, takes nothing once closing
+void conn_tap(struct conn *c, bool on);            // from now on on_output sees what is written
 void conn_flush_later(struct conn *c);             // written at the end of this turn
 bool conn_write(struct conn *c, struct slice s);   // both in one; false when the connection is closing or overflowed
 size_t conn_out_len(const struct conn *c);         // not yet taken by the kernel

@@ -187,15 +187,33 @@ static void drained(struct conn *c)
     }
 }
 
+void conn_tap(struct conn *c, bool on)
+{
+    c->tapped = on && c->service->proto->on_output != NULL;
+    c->tap_seen_bytes = (uint32_t)outq_len(&c->out);
+}
+
+static void show_output(struct conn *c)
+{
+    struct slice fresh = slice_from(outq_view(&c->out), c->tap_seen_bytes);
+    if (fresh.len > 0 && c->opened && !c->told) {
+        c->service->proto->on_output(c, fresh);
+    }
+}
+
 void conn_flush_one(struct conn *c)
 {
     if (c->out.buf.failed) {
         out_overflow(c);
         return;
     }
+    if (c->tapped) {
+        show_output(c);
+    }
     c->over_high = c->over_high || conn_out_len(c) > CONN_OUT_HIGH;
     while (!c->blocked && c->state < CONN_LINGER && flush_step(c)) {
     }
+    c->tap_seen_bytes = (uint32_t)outq_len(&c->out);
     if (c->state == CONN_CLOSING && conn_out_len(c) == 0) {
         output_done(c);
     }

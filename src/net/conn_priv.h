@@ -78,8 +78,10 @@ struct conn {
     bool upgrading : 1; // conn_upgrade was called, the new front does not know yet
     bool in_flush : 1;
     bool in_resume : 1;
-    bool stranger : 1; // in the loop's list of those that are not authenticated
-    bool counted : 1;  // by admission
+    bool stranger : 1;       // in the loop's list of those that are not authenticated
+    bool counted : 1;        // by admission
+    bool tapped : 1;         // conn_tap
+    uint32_t tap_seen_bytes; // of `out`, that on_output has seen
     struct loop *loop;
     struct listener *listener;
     const struct conn_service *service; // what is spoken: of the listener, or of conn_upgrade

@@ -214,9 +214,32 @@ enum mqtt_result mqtt_decode(struct slice in, enum mqtt_version v, const struct 
 // Encodes one packet in the form of version `v` (3.1.1 drops properties and reason codes). False when it does not fit the buf
 // (which is then marked failed) or the protocol (a string over 65,535 bytes, packet id 0, ...); nothing was written then.
 bool mqtt_encode(struct buf *out, enum mqtt_version v, const struct mqtt_packet *p);
-// The two of the hot path, without building a struct.
+// Those of the hot path, without building a packet. mqtt_encode_ack: PUBACK, PUBREC, PUBREL or PUBCOMP; reason_string may be
+// NULL.
+bool mqtt_encode_ack(struct buf *out, enum mqtt_version v, enum mqtt_type type, uint16_t packet_id, uint8_t reason,
+                     const char *reason_string);
 bool mqtt_encode_puback(struct buf *out, enum mqtt_version v, uint16_t packet_id, uint8_t reason,
                         const char *reason_string);
+// A PUBLISH on its way from one client to others. `props` are encoded properties that are passed on as they are, without
+// their length (3.3.2-15 to -20); all properties are left out in 3.1.1.
+struct mqtt_relay {
+    struct slice topic; // empty: the alias says it
+    struct slice props, payload;
+    const uint32_t *sub_ids;
+    unsigned sub_ids_len;
+    uint16_t packet_id; // 0 with QoS 0
+    uint16_t alias;     // 0: none
+    uint32_t expiry_s;  // with has_expiry
+    uint8_t qos;
+    bool dup, retain, has_expiry;
+};
+// Bytes of the whole packet; 0: it does not fit the protocol.
+size_t mqtt_relay_size(enum mqtt_version v, const struct mqtt_relay *r);
+// `size` as of mqtt_relay_size. False: no room, nothing was written.
+bool mqtt_encode_relay(struct buf *out, enum mqtt_version v, const struct mqtt_relay *r, size_t size);
+// The properties of a PUBLISH or will that go to subscribers unchanged, in their order: how many bytes; appended to `out` unless
+// it is NULL. `raw` as in mqtt_props.
+size_t mqtt_props_relay(struct slice raw, struct buf *out);
 // Room for a SUBSCRIBE's filters: builds the `filters` bytes for mqtt_encode.
 bool mqtt_filter_put(struct buf *filters, bool unsubscribe, const struct mqtt_filter *f);
 

@@ -212,20 +212,99 @@ bool mqtt_encode(struct buf *out, enum mqtt_version v, const struct mqtt_packet 
     return !out->failed;
 }
 
-bool mqtt_encode_puback(struct buf *out, enum mqtt_version v, uint16_t packet_id, uint8_t reason,
-                        const char *reason_string)
+bool mqtt_encode_ack(struct buf *out, enum mqtt_version v, enum mqtt_type type, uint16_t packet_id, uint8_t reason,
+                     const char *reason_string)
 {
+    struct mqtt_packet p;
+    p.type = type;
     if (v == MQTT_V5 && reason_string != NULL) {
-        struct mqtt_packet p;
-        p.type = MQTT_PUBACK;
         p.u.ack = (struct mqtt_ack){.packet_id = packet_id, .reason = reason};
         p.u.ack.props.present = MQTT_P_REASON_STRING;
         p.u.ack.props.reason_string = slice_str(reason_string);
         return mqtt_encode(out, v, &p);
     }
     bool with_reason = v == MQTT_V5 && reason != MQTT_RC_SUCCESS;
-    return packet_id != 0 && buf_reserve(out, with_reason ? 5 : 4) != NULL && buf_u8(out, MQTT_PUBACK << 4) &&
+    return packet_id != 0 && buf_reserve(out, with_reason ? 5 : 4) != NULL && buf_u8(out, first_byte(&p)) &&
            buf_u8(out, with_reason ? 3 : 2) && buf_u16(out, packet_id) && (!with_reason || buf_u8(out, reason));
+}
+
+bool mqtt_encode_puback(struct buf *out, enum mqtt_version v, uint16_t packet_id, uint8_t reason,
+                        const char *reason_string)
+{
+    return mqtt_encode_ack(out, v, MQTT_PUBACK, packet_id, reason, reason_string);
+}
+
+// --- a PUBLISH for many --------------------------------------------------------------------------------------------
+
+static size_t vbi_len(size_t v)
+{
+    return v < 0x80 ? 1 : v < 0x4000 ? 2 : v < 0x200000 ? 3 : 4;
+}
+
+static size_t relay_props_len(const struct mqtt_relay *r)
+{
+    size_t len = r->props.len + (r->has_expiry ? 5u : 0u) + (r->alias != 0 ? 3u : 0u);
+    for (unsigned i = 0; i < r->sub_ids_len; i++) {
+        len += 1 + vbi_len(r->sub_ids[i]);
+    }
+    return len;
+}
+
+static size_t relay_body_len(enum mqtt_version v, const struct mqtt_relay *r)
+{
+    size_t len = 2 + r->topic.len + (r->qos > 0 ? 2u : 0u) + r->payload.len;
+    if (v == MQTT_V5) {
+        size_t props = relay_props_len(r);
+        len += vbi_len(props) + props;
+    }
+    return len;
+}
+
+size_t mqtt_relay_size(enum mqtt_version v, const struct mqtt_relay *r)
+{
+    bool named = r->topic.len > 0 || (v == MQTT_V5 && r->alias != 0);
+    size_t len = relay_body_len(v, r);
+    bool ok = named && r->topic.len <= UINT16_MAX && (r->qos > 0) == (r->packet_id != 0) && len <= MQTT_VBI_MAX;
+    return ok ? 1 + vbi_len(len) + len : 0;
+}
+
+static void put_relay_props(struct mqtt_sink *s, const struct mqtt_relay *r)
+{
+    mqtt_sink_vbi(s, (uint32_t)relay_props_len(r));
+    if (r->has_expiry) {
+        mqtt_sink_u8(s, 0x02);
+        mqtt_sink_u32(s, r->expiry_s);
+    }
+    if (r->alias != 0) {
+        mqtt_sink_u8(s, 0x23);
+        mqtt_sink_u16(s, r->alias);
+    }
+    for (unsigned i = 0; i < r->sub_ids_len; i++) {
+        mqtt_sink_u8(s, 0x0b);
+        mqtt_sink_vbi(s, r->sub_ids[i]);
+    }
+    mqtt_sink_bytes(s, r->props);
+}
+
+bool mqtt_encode_relay(struct buf *out, enum mqtt_version v, const struct mqtt_relay *r, size_t size)
+{
+    if (size == 0 || buf_reserve(out, size) == NULL) {
+        return false;
+    }
+    struct mqtt_sink s = {out, 0, false};
+    unsigned flags = (r->dup ? 8u : 0u) | (unsigned)r->qos << 1 | (r->retain ? 1u : 0u);
+    mqtt_sink_u8(&s, (uint8_t)((unsigned)MQTT_PUBLISH << 4 | flags));
+    mqtt_sink_vbi(&s, (uint32_t)relay_body_len(v, r));
+    mqtt_sink_u16(&s, (uint16_t)r->topic.len);
+    mqtt_sink_bytes(&s, r->topic);
+    if (r->qos > 0) {
+        mqtt_sink_u16(&s, r->packet_id);
+    }
+    if (v == MQTT_V5) {
+        put_relay_props(&s, r);
+    }
+    mqtt_sink_bytes(&s, r->payload);
+    return !s.failed && !out->failed;
 }
 
 bool mqtt_filter_put(struct buf *filters, bool unsubscribe, const struct mqtt_filter *f)

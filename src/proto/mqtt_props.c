@@ -240,6 +240,27 @@ bool mqtt_props_next_sub_id(const struct mqtt_props *p, size_t *pos, uint32_t *r
     return false;
 }
 
+#define RELAYED (MQTT_P_PAYLOAD_FORMAT | MQTT_P_CONTENT_TYPE | MQTT_P_RESPONSE_TOPIC | MQTT_P_CORRELATION | MQTT_P_USER)
+
+size_t mqtt_props_relay(struct slice raw, struct buf *out)
+{
+    size_t pos = 0;
+    size_t from = 0;
+    size_t len = 0;
+    uint32_t id = 0;
+    struct prop_value v;
+    while (raw_next(raw, &pos, &id, &v)) {
+        if ((props[id].bit & RELAYED) != 0) {
+            len += pos - from;
+            if (out != NULL) {
+                buf_slice(out, slice_head(slice_from(raw, from), pos - from));
+            }
+        }
+        from = pos;
+    }
+    return len;
+}
+
 static void put_value(struct mqtt_sink *s, const struct prop_def *def, const struct mqtt_props *p)
 {
     const void *at = (const uint8_t *)p + def->at;

@@ -4,7 +4,10 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "core/quota.h"
+#include "domain/broker/broker.h"
 #include "domain/identity/identity.h"
+#include "domain/policy/ban.h"
 #include "front/http/http_front.h"
 #include "front/mqtt/mqtt_front.h"
 
@@ -193,8 +196,11 @@ size_t server_modules(struct conf_module out[SERVER_MODULES_MAX])
         {"Server", server_keys, sizeof(server_keys) / sizeof(server_keys[0])},
         {"Storage", storage_keys, sizeof(storage_keys) / sizeof(storage_keys[0])},
         {"MQTT", mqtt_conf, MQTT_CONF_LEN},
+        {"Broker", broker_conf, BROKER_CONF_LEN},
         http_conf_module,
         identity_conf_module,
+        quota_conf_module,
+        ban_conf_module,
     };
     size_t n = sizeof(all) / sizeof(all[0]);
     for (size_t i = 0; i < n; i++) {

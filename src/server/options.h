@@ -6,7 +6,7 @@
 #include "core/conf.h"
 
 // All modules with keys, for --help, the reference and conf_load. Returns how many.
-#define SERVER_MODULES_MAX 8
+#define SERVER_MODULES_MAX 16
 size_t server_modules(struct conf_module out[SERVER_MODULES_MAX]);
 
 struct options {

@@ -4,7 +4,7 @@
 
 #include "store/db.h"
 
-#define STATEMENT_TABLES_MAX 24
+#define STATEMENT_TABLES_MAX 40
 // Fills both and returns how many tables there are.
 size_t statement_tables(const struct sql_def *ret_tables[STATEMENT_TABLES_MAX], size_t ret_lens[STATEMENT_TABLES_MAX]);
 

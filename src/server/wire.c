@@ -14,11 +14,17 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "core/core.h"
+#include "domain/broker/broker.h"
 #include "domain/command/command.h"
 #include "domain/identity/identity.h"
+#include "domain/policy/ban.h"
+#include "domain/policy/limit.h"
+#include "domain/policy/policy.h"
+#include "domain/policy/security.h"
 #include "domain/presence/presence.h"
 #include "domain/registry/registry.h"
 #include "domain/telemetry/ingest.h"
+#include "domain/trace/trace.h"
 #include "front/http/api_ops.h"
 #include "front/http/http_front.h"
 #include "front/mqtt/mqtt_front.h"
@@ -54,13 +60,17 @@ _Static_assert(ALPN_NAMES <= LISTEN_ALPN_MAX, "a listener carries all of them");
 
 // Built in this order, taken down in the reverse one:
 //
-//   lock -> core (stores) -> identity (CA, keys, first token) -> modules' start -> fronts -> threads -> listeners
+//   lock -> core (stores) -> identity (CA, keys, first token) -> loops, quotas -> modules' start -> broker -> fronts
+//        -> threads -> listeners
 struct server {
     const struct conf *conf;
     int lock_fd;
     char dir[PATH_MAX];
     struct core *core;
     struct identity *identity;
+    struct broker *broker;
+    struct quotas *quotas;
+    struct trace_hub *trace;
     struct mqtt_front *mqtt;
     struct http_front *http;
     struct loop *loops[IO_THREADS_MAX];
@@ -143,6 +153,9 @@ static enum status open_identity(struct server *s, struct err *err)
         .cert_validity_us = conf_int(s->conf, "identity.cert_validity"),
         .auth_failures_per_min = (uint32_t)conf_int(s->conf, "identity.auth_failures"),
         .claim_failures_per_min = (uint32_t)conf_int(s->conf, "identity.claim_failures"),
+        .password_iterations = (uint32_t)conf_int(s->conf, "identity.password_iterations"),
+        .password_checks = (uint32_t)conf_int(s->conf, "identity.password_checks"),
+        .anonymous = conf_str(s->conf, "mqtt.anonymous")[0] != '\0',
     };
     ic.names_len = conf_list(s->conf, "server.names", &ic.names);
     return identity_open(s->core, &ic, &s->identity, err);
@@ -151,16 +164,38 @@ static enum status open_identity(struct server *s, struct err *err)
 // Lowest first: each finds the world as its predecessors left it.
 static enum status start_modules(struct server *s, struct err *err)
 {
-    static enum status (*const starts[])(struct tx *, void *, struct err *) = {registry_start, presence_start,
-                                                                               telemetry_start, command_start};
+    struct ban_conf bans;
+    struct policy_conf policies = {.anonymous = conf_str(s->conf, "mqtt.anonymous")};
+    ban_conf_read(s->conf, &bans);
+    if (policies.anonymous[0] != '\0') {
+        log_warn("server", "clients without a credential are let in on plain listeners",
+                 LOGS("policy", policies.anonymous));
+    }
+    const struct {
+        enum status (*start)(struct tx *tx, void *arg, struct err *err);
+        void *arg;
+    } starts[] = {{registry_start, NULL}, {security_start, NULL}, {policy_start, &policies}, {ban_start, &bans},
+                  {limit_start, NULL},    {presence_start, NULL}, {telemetry_start, NULL},   {command_start, NULL}};
     for (size_t i = 0; i < sizeof(starts) / sizeof(starts[0]); i++) {
-        enum status st = core_boot(s->core, starts[i], NULL, err);
+        enum status st = core_boot(s->core, starts[i].start, starts[i].arg, err);
         if (st != ST_OK) {
             return st;
         }
     }
     gauges_register(s->core);
     return ST_OK;
+}
+
+// One share of each tenant's rate for each loop.
+static enum status open_quotas(struct server *s, struct err *err)
+{
+    struct quota_conf qc;
+    quota_conf_read(s->conf, &qc);
+    enum status st = quotas_new(&qc, s->loops_len, &s->quotas, err);
+    if (st == ST_OK) {
+        quotas_set(s->core, s->quotas);
+    }
+    return st;
 }
 
 static enum status open_loops(struct server *s, struct err *err)
@@ -180,6 +215,12 @@ static enum status open_loops(struct server *s, struct err *err)
     return ST_OK;
 }
 
+static enum status open_broker(struct server *s, struct err *err)
+{
+    enum status st = broker_new(s->core, s->loops, s->loops_len, s->conf, &s->broker, err);
+    return st == ST_OK ? core_boot(s->core, broker_start, s->broker, err) : st;
+}
+
 // From HTTP to MQTT: the fronts do not know each other.
 static void take_websocket(void *arg, struct conn *c, struct slice answer)
 {
@@ -187,9 +228,18 @@ static void take_websocket(void *arg, struct conn *c, struct slice answer)
     conn_upgrade(c, &s->websocket, answer);
 }
 
+// What needs the loops and the stores, and the fronts need.
+static enum status open_trace(struct server *s, struct err *err)
+{
+    s->trace = trace_hub_new(s->core, s->loops, s->loops_len);
+    return s->trace != NULL ? core_boot(s->core, trace_start, s->trace, err)
+                            : err_set(err, ST_NOMEM, "no memory for traces");
+}
+
 static enum status open_fronts(struct server *s, struct err *err)
 {
-    enum status st = mqtt_front_new(s->core, s->loops, s->loops_len, s->conf, &s->mqtt, err);
+    const struct mqtt_parts parts = {s->core, s->broker, s->trace};
+    enum status st = mqtt_front_new(&parts, s->loops, s->loops_len, s->conf, &s->mqtt, err);
     if (st != ST_OK) {
         return st;
     }
@@ -312,7 +362,8 @@ static enum status open_listeners(struct server *s, struct err *err)
 enum status server_new(const struct conf *conf, struct server **ret, struct err *err)
 {
     static enum status (*const steps[])(struct server *, struct err *) = {
-        open_dir, open_core, open_identity, start_modules, open_loops, open_fronts, start_threads, open_listeners};
+        open_dir,      open_core,   open_identity, open_loops,    open_quotas,   open_trace,
+        start_modules, open_broker, open_fronts,   start_threads, open_listeners};
     struct server *s = calloc(1, sizeof(*s));
     if (s == NULL) {
         return err_set(err, ST_NOMEM, "no memory for the server");
@@ -403,9 +454,15 @@ void server_stop(struct server *s)
     for (unsigned i = 0; i < s->loops_len; i++) {
         loop_join(s->loops[i]);
     }
+    if (s->broker != NULL) {
+        broker_release(s->broker);
+    }
     if (s->core != NULL) {
         telemetry_stop(s->core);
         presence_stop(s->core);
+        ban_stop(s->core);
+        policy_stop(s->core);
+        security_stop(s->core);
         registry_release(s->core);
     }
     s->started = false;
@@ -423,12 +480,15 @@ void server_free(struct server *s)
     admission_free(s->admission);
     http_front_free(s->http);
     mqtt_front_free(s->mqtt);
+    broker_free(s->broker);
+    trace_hub_free(s->trace);
     for (unsigned i = 0; i < s->loops_len; i++) {
         loop_free(s->loops[i]);
     }
     tls_unref(s->tls[0]);
     tls_unref(s->tls[1]);
     identity_free(s->identity);
+    quotas_free(s->quotas);
     core_free(s->core);
     if (s->lock_fd >= 0) {
         close(s->lock_fd);

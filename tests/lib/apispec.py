@@ -8,13 +8,14 @@ ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)
 
 # Who may do what, written down a second time on purpose: what the server grants must be what is meant here.
 LOOK = {"device:read", "claim:read", "cert:read", "twin:read", "telemetry:read", "command:read", "presence:read",
-        "ledger:read", "settings:read", "token:read"}
-CHANGE = {"device:write", "device:delete", "claim:write", "cert:revoke", "twin:write", "command:send", "settings:write"}
+        "ledger:read", "settings:read", "token:read", "policy:read"}
+CHANGE = {"device:write", "device:delete", "claim:write", "cert:revoke", "twin:write", "command:send", "settings:write",
+          "policy:write", "mqtt:connect", "diag:read", "diag:write"}
 SYSTEM_ONLY = {"tenant:read", "tenant:write", "metrics:read"}
 ROLES = {
     "owner": LOOK | CHANGE | {"audit:read", "token:write"},
     "admin": LOOK | CHANGE | {"audit:read"},
-    "operator": LOOK | {"device:write", "twin:write", "command:send", "claim:write"},
+    "operator": LOOK | {"device:write", "twin:write", "command:send", "claim:write", "mqtt:connect", "diag:read", "diag:write"},
     "installer": LOOK | {"device:write", "claim:write"},
     "viewer": LOOK,
     "auditor": LOOK | {"audit:read"},

@@ -8,10 +8,15 @@
 #include <stdlib.h>
 
 #include "base/log.h"
+#include "domain/broker/broker.h"
 #include "domain/command/command.h"
+#include "domain/identity/device_password.h"
 #include "domain/identity/identity.h"
+#include "domain/policy/ban.h"
+#include "domain/policy/policy.h"
 #include "domain/presence/presence.h"
 #include "domain/telemetry/ingest.h"
+#include "domain/trace/trace.h"
 #include "domain/twin/twin.h"
 #include "front/mqtt/front.h"
 #include "net/conn.h"
@@ -47,6 +52,7 @@ struct core {
     char reason[64], detail[192]; // of the last disconnect
     char payload[512];            // of the last event, report, reply
     char client_id[200], protocol[16];
+    unsigned applications;
     struct link *link;    // of the last connect; one reference
     struct link *counted; // by the operation that runs, for its undoing
 };
@@ -57,7 +63,7 @@ struct ingest {
     struct link *links[FAKE_PENDING];
     size_t len;
     bool behind;
-    unsigned put, refused[ST__COUNT], failed[ST__COUNT];
+    unsigned put, once, refused[ST__COUNT], failed[ST__COUNT];
 };
 struct fake {
     struct core core;
@@ -156,6 +162,46 @@ struct conn *conn_find(struct loop *l, uint64_t id)
     }
     return NULL;
 }
+// Nobody looks into the connections of these tests: traces have their own.
+void conn_tap(struct conn *c, bool on)
+{
+    (void)c;
+    (void)on;
+}
+struct trace_loop *trace_loop(struct trace_hub *h, const struct loop *l)
+{
+    (void)h;
+    (void)l;
+    return NULL;
+}
+void trace_on_change(struct trace_loop *tl, void (*fn)(void *arg), void *arg)
+{
+    (void)tl;
+    (void)fn;
+    (void)arg;
+}
+uint32_t trace_match(const struct trace_loop *tl, const struct trace_who *who)
+{
+    (void)tl;
+    (void)who;
+    return 0;
+}
+bool trace_running(const struct trace_loop *tl)
+{
+    (void)tl;
+    return false;
+}
+void trace_record(struct trace_loop *tl, uint32_t traces, const struct trace_piece *p)
+{
+    (void)tl;
+    (void)traces;
+    (void)p;
+}
+struct slice permit_client_id(const struct permit *p)
+{
+    (void)p;
+    return SLICE("");
+}
 const char *conn_peer_addr(const struct conn *c)
 {
     return c->peer;
@@ -205,11 +251,6 @@ void conn_close(struct conn *c, const char *text)
 const char *close_cause_text(enum close_cause c)
 {
     return c == CLOSE_EOF ? "peer_closed" : "connection_reset";
-}
-void crypto_wipe(void *p, size_t len);
-void crypto_wipe(void *p, size_t len)
-{
-    memset(p, 0, len);
 }
 
 static inline void fake_offer(struct fake *f, struct conn *c)
@@ -357,9 +398,10 @@ void ingest_free(struct ingest *in)
     free(in);
 }
 // A payload that begins with '{' or a CBOR map is fine, everything else is not.
-enum status ingest_put(struct ingest *in, struct link *from, uint16_t packet_id, bool dup, struct slice payload,
-                       struct slice content_type, struct err *err)
+enum status ingest_put(struct ingest *in, struct link *from, struct broker_session *once, uint16_t packet_id, bool dup,
+                       struct slice payload, struct slice content_type, struct err *err)
 {
+    in->once += once != NULL;
     (void)dup;
     (void)content_type;
     in->put++;
@@ -410,6 +452,347 @@ enum status ledger_stored(struct tx *tx, struct link *from, struct err *err)
     return ST_OK;
 }
 
+// --- broker: the topic says what happens ---------------------------------------------------------------------------
+
+#define FAKE_SESSIONS 8
+#define FAKE_LATER    64
+struct permit {
+    int refs;
+};
+struct broker_session {
+    int refs;
+    bool durable, used;
+    char client_id[64];
+    uint32_t marks, expiry_s;
+    uint64_t serial;
+    uint16_t inbound[16];
+    size_t inbound_len;
+    struct link *link; // borrowed, for the tests
+};
+struct fake_settled {
+    enum broker_settle what;
+    uint64_t id;
+    struct link *link; // one reference
+};
+struct fake_broker {
+    struct broker_front front;
+    struct broker_session *kept[FAKE_SESSIONS]; // durable ones; one reference each
+    struct broker_session *last;                // borrowed: of the last open
+    struct broker_open opened;                  // of the last open; slices are gone
+    char will_topic[64], will_payload[64];
+    uint32_t will_delay_s;
+    uint64_t serials;
+    unsigned opens, closes, wills;
+    uint32_t close_expiry_s;
+    struct broker_ack later[FAKE_LATER];
+    size_t later_len;
+    struct fake_settled settled[FAKE_LATER];
+    size_t settled_len;
+    char topic[64], payload[64], props[64]; // of the last publish
+    uint8_t qos;
+    bool retain;
+    unsigned published, given_back;
+    char filter[64]; // of the last subscribe
+    struct broker_sub sub;
+    enum status sub_status, open_status;
+    size_t pending;
+    struct permit *permit; // of the last open, borrowed
+    int permits;           // references
+};
+static struct fake_broker fake_broker;
+
+struct broker_loop *broker_loop(struct broker *b, const struct loop *l)
+{
+    (void)b;
+    (void)l;
+    return NULL;
+}
+void broker_loop_serve(struct broker_loop *bl, const struct broker_front *front)
+{
+    (void)bl;
+    fake_broker.front = *front;
+}
+struct permit *permit_ref(struct permit *p)
+{
+    fake_broker.permits += p != NULL;
+    return p;
+}
+void permit_unref(struct permit *p)
+{
+    static struct permit *const none = NULL;
+    fake_broker.permits -= p != none;
+}
+bool permit_publish(const struct permit *p, struct slice topic)
+{
+    return p != NULL && !slice_starts(topic, SLICE("forbidden"));
+}
+bool permit_retain(const struct permit *p, struct slice topic)
+{
+    return permit_publish(p, topic) && !slice_starts(topic, SLICE("unretained"));
+}
+enum status policy_permit(struct tx *tx, const struct principal *who, struct slice client_id,
+                          struct permit **ret_permit, struct err *err)
+{
+    static struct permit all;
+    (void)tx;
+    (void)who;
+    (void)client_id;
+    (void)err;
+    *ret_permit = permit_ref(&all);
+    return ST_OK;
+}
+struct broker_session *broker_session_ref(struct broker_session *s)
+{
+    s->refs++;
+    return s;
+}
+void broker_session_unref(struct broker_session *s)
+{
+    if (s != NULL && --s->refs == 0) {
+        free(s);
+    }
+}
+uint64_t broker_session_serial(const struct broker_session *s)
+{
+    return s->serial;
+}
+bool broker_session_durable(const struct broker_session *s)
+{
+    return s->durable;
+}
+uint32_t broker_session_marks(const struct broker_session *s)
+{
+    return s->marks;
+}
+enum status broker_session_mark(struct tx *tx, struct broker_session *s, uint32_t marks, struct err *err)
+{
+    (void)tx;
+    (void)err;
+    s->marks = marks;
+    return ST_OK;
+}
+static inline struct broker_session **fake_kept(struct slice client_id)
+{
+    struct broker_session **free_slot = NULL;
+    for (unsigned i = 0; i < FAKE_SESSIONS; i++) {
+        struct broker_session **k = &fake_broker.kept[i];
+        if (*k != NULL && slice_eq_str(client_id, (*k)->client_id)) {
+            return k;
+        }
+        free_slot = *k == NULL ? k : free_slot;
+    }
+    return free_slot;
+}
+static inline void fake_will(const struct broker_will *w)
+{
+    fake_broker.will_topic[0] = '\0';
+    fake_broker.will_delay_s = w->delay_s;
+    if (w->msg != NULL) {
+        slice_to_cstr(message_topic(w->msg), fake_broker.will_topic, sizeof(fake_broker.will_topic));
+        slice_to_cstr(message_payload(w->msg), fake_broker.will_payload, sizeof(fake_broker.will_payload));
+        message_unref(w->msg);
+    }
+}
+enum status broker_open(struct tx *tx, struct link *link, const struct broker_open *in,
+                        struct broker_session **ret_session, bool *ret_present, uint32_t *ret_expiry_s,
+                        uint16_t **ret_inbound, size_t *ret_inbound_len, struct err *err)
+{
+    fake_broker.opens++;
+    fake_broker.opened = *in;
+    fake_will(&in->will);
+    if (fake_broker.open_status != ST_OK) {
+        return err_set(err, fake_broker.open_status, "refused by the broker");
+    }
+    link_unref(tx->core->link);
+    tx->core->link = link_ref(link);
+    struct broker_session **kept = fake_kept(in->client_id);
+    if (kept != NULL && *kept != NULL && in->clean_start) {
+        broker_session_unref(*kept);
+        *kept = NULL;
+    }
+    *ret_expiry_s = in->expiry_s > 3600 ? 3600 : in->expiry_s; // more is not granted
+    *ret_present = kept != NULL && *kept != NULL;
+    struct broker_session *s = *ret_present ? broker_session_ref(*kept) : calloc(1, sizeof(*s));
+    if (!*ret_present) {
+        s->refs = 1;
+        s->serial = ++fake_broker.serials;
+        slice_to_cstr(in->client_id, s->client_id, sizeof(s->client_id));
+        if (in->expiry_s > 0 && kept != NULL) {
+            *kept = broker_session_ref(s);
+        }
+    }
+    s->durable = in->expiry_s > 0;
+    s->link = link;
+    *ret_inbound_len = s->inbound_len;
+    *ret_inbound = s->inbound_len > 0 ? calloc(s->inbound_len, sizeof(**ret_inbound)) : NULL;
+    for (size_t i = 0; i < s->inbound_len; i++) {
+        (*ret_inbound)[i] = s->inbound[i];
+    }
+    fake_broker.last = s;
+    *ret_session = s;
+    return ST_OK;
+}
+enum status broker_close(struct tx *tx, struct broker_session *s, struct link *link, bool will, uint32_t expiry_s,
+                         struct err *err)
+{
+    (void)tx;
+    (void)s;
+    (void)link;
+    (void)err;
+    fake_broker.closes++;
+    fake_broker.wills += will;
+    fake_broker.close_expiry_s = expiry_s;
+    return ST_OK;
+}
+// "no/..." is not allowed, "quota" is too much, "broken" cannot be stored; everything else is granted.
+enum status broker_subscribe(struct tx *tx, struct broker_session *s, const struct broker_sub *sub, uint8_t *ret_reason,
+                             struct err *err)
+{
+    (void)tx;
+    (void)s;
+    fake_broker.sub = *sub;
+    slice_to_cstr(sub->filter, fake_broker.filter, sizeof(fake_broker.filter));
+    *ret_reason = slice_starts(sub->filter, SLICE("no/")) ? MQTT_RC_NOT_AUTHORIZED
+                  : slice_eq_str(sub->filter, "quota")    ? MQTT_RC_QUOTA
+                                                          : sub->qos;
+    return slice_eq_str(sub->filter, "broken") ? err_set(err, ST_FULL, "no space") : ST_OK;
+}
+enum status broker_unsubscribe(struct tx *tx, struct broker_session *s, struct slice filter, bool *ret_was,
+                               struct err *err)
+{
+    (void)tx;
+    (void)s;
+    *ret_was = !slice_starts(filter, SLICE("no/"));
+    return slice_eq_str(filter, "broken") ? err_set(err, ST_FULL, "no space") : ST_OK;
+}
+// "forbidden/...": refused; "nobody": no subscriber; "later/...": durable; else: connected subscribers only.
+enum broker_went broker_publish(struct broker_loop *bl, const struct broker_in *in, bool *ret_matched,
+                                enum status *ret_status, struct err *err)
+{
+    (void)bl;
+    if (slice_starts(in->topic, SLICE("forbidden"))) {
+        *ret_status = err_set(err, ST_FORBIDDEN, "not allowed");
+        return BROKER_REFUSED;
+    }
+    fake_broker.published++;
+    fake_broker.qos = in->publish->qos;
+    fake_broker.retain = in->publish->retain;
+    slice_to_cstr(in->topic, fake_broker.topic, sizeof(fake_broker.topic));
+    slice_to_cstr(in->publish->payload, fake_broker.payload, sizeof(fake_broker.payload));
+    *ret_matched = !slice_starts(in->topic, SLICE("nobody"));
+    if (slice_starts(in->topic, SLICE("later")) && fake_broker.later_len < FAKE_LATER) {
+        fake_broker.later[fake_broker.later_len++] =
+            (struct broker_ack){in->link->conn, in->publish->packet_id, ST_OK, *ret_matched};
+        return BROKER_LATER;
+    }
+    return BROKER_DONE;
+}
+size_t broker_pending(const struct broker_loop *bl)
+{
+    (void)bl;
+    return fake_broker.pending;
+}
+void broker_settle(struct broker_loop *bl, struct broker_session *s, struct link *link, enum broker_settle what,
+                   uint64_t seq_or_packet_id)
+{
+    (void)bl;
+    (void)s;
+    if (fake_broker.settled_len < FAKE_LATER) {
+        fake_broker.settled[fake_broker.settled_len++] = (struct fake_settled){what, seq_or_packet_id, link_ref(link)};
+    }
+}
+void broker_give_back(struct broker_loop *bl, struct message *msg, uint64_t share)
+{
+    (void)bl;
+    (void)share;
+    fake_broker.given_back++;
+    message_unref(msg);
+}
+enum status broker_inbound_put(struct tx *tx, struct broker_session *s, uint16_t packet_id, struct err *err)
+{
+    (void)tx;
+    (void)err;
+    if (s->inbound_len < 16) {
+        s->inbound[s->inbound_len++] = packet_id;
+    }
+    return ST_OK;
+}
+// What was published to "later/..." is durable, or not; what was settled is durable.
+static inline void fake_broker_commit(enum status s)
+{
+    struct fake_broker *b = &fake_broker;
+    size_t n = b->later_len;
+    b->later_len = 0;
+    for (size_t i = 0; i < n; i++) {
+        b->later[i].status = s;
+    }
+    if (n > 0) {
+        b->front.on_acked(b->front.arg, b->later, n);
+    }
+    n = b->settled_len;
+    b->settled_len = 0;
+    for (size_t i = 0; i < n; i++) {
+        struct fake_settled f = b->settled[i];
+        if (f.what != SETTLE_DONE) {
+            b->front.on_settled(b->front.arg, f.link, f.id, (int)f.what);
+        }
+        link_unref(f.link);
+    }
+}
+static inline void fake_broker_reset(void)
+{
+    fake_broker_commit(ST_OK);
+    for (unsigned i = 0; i < FAKE_SESSIONS; i++) {
+        broker_session_unref(fake_broker.kept[i]);
+    }
+    fake_broker = (struct fake_broker){.front = fake_broker.front, .permits = fake_broker.permits};
+}
+// --- bans and quotas ----------------------------------------------------------------------------------------------
+
+static struct quotas *fake_quotas;
+void *core_slot(const struct core *c, enum core_slot s)
+{
+    (void)c;
+    return s == CORE_SLOT_QUOTA ? fake_quotas : NULL;
+}
+void core_set_slot(struct core *c, enum core_slot s, void *p)
+{
+    (void)c;
+    (void)s;
+    (void)p;
+}
+bool ban_address(const struct core *c, struct slice addr)
+{
+    (void)c;
+    return slice_starts(addr, SLICE("203.0.113.66:"));
+}
+enum status ban_flapping(struct tx *tx, struct slice client_id, struct slice addr, struct err *err)
+{
+    (void)tx;
+    (void)addr;
+    return slice_eq_str(client_id, "flapping") ? err_set(err, ST_FORBIDDEN, "flapping") : ST_OK;
+}
+enum status ban_check(struct tx *tx, const struct principal *who, struct slice client_id, struct err *err)
+{
+    (void)tx;
+    (void)who;
+    return slice_eq_str(client_id, "banned") ? err_set(err, ST_FORBIDDEN, "banned") : ST_OK;
+}
+// The password of every name is "pencil".
+enum status identity_login(struct tx *tx, const struct credential *cred, struct device_login *ret, struct err *err)
+{
+    if (slice_eq_str(cred->username, "often")) {
+        return err_set(err, ST_LIMIT, "too many failures");
+    }
+    (void)tx;
+    ret->state = LOGIN_ASKED;
+    return scram_verifier_make(SLICE("pencil"), SCRAM_ITERATIONS_MIN, &ret->verifier, err);
+}
+void device_password_check(struct device_login *login, struct slice password)
+{
+    login->state = slice_eq_str(password, "right") ? LOGIN_PROVED : LOGIN_WRONG;
+}
+
 // --- identity and presence: the user name says what happens ------------------------------------------------------
 
 enum status identity_authenticate(struct tx *tx, const struct credential *cred, struct principal *ret,
@@ -424,8 +807,21 @@ enum status identity_authenticate(struct tx *tx, const struct credential *cred, 
             return err_set(err, bad[i].status, "secret detail");
         }
     }
+    if (slice_eq_str(cred->username, "pass") && cred->login->state != LOGIN_PROVED) { // a password is to be checked
+        cred->login->state = cred->login->state == LOGIN_NONE ? LOGIN_ASKED : cred->login->state;
+        return err_set(err, ST_UNAUTHENTICATED, "wrong password");
+    }
+    if (slice_eq_str(cred->username, "app")) {
+        *ret = (struct principal){.kind = WHO_OPERATOR, .tenant = 1, .row = 9, .name = "app"};
+        tx->core->applications++;
+        return ST_OK;
+    }
+    if (cred->login != NULL && cred->login->state == LOGIN_WRONG) {
+        return err_set(err, ST_UNAUTHENTICATED, "wrong password");
+    }
     bool claim = slice_eq_str(cred->username, "$claim");
-    *ret = (struct principal){.kind = claim ? WHO_CLAIM : WHO_DEVICE, .tenant = 1, .row = 7};
+    *ret = (struct principal){
+        .kind = claim ? WHO_CLAIM : WHO_DEVICE, .tenant = 1, .row = slice_eq_str(cred->username, "other") ? 8 : 7};
     snprintf(ret->name, sizeof(ret->name), "%s", claim ? "claim-1" : "d1");
     *ret_device = (struct device_ref){.row = 7, .tenant = 1, .state = DEVICE_ACTIVE, .id = "d1"};
     slice_to_cstr(cred->client_id, tx->core->client_id, sizeof(tx->core->client_id));
@@ -560,7 +956,8 @@ enum status device_event(struct tx *tx, const struct device_ref *d, struct slice
 // Overrides: "key=value", NULL-terminated; may be NULL.
 static inline struct fake *fake_new(const char *const *overrides)
 {
-    static const struct conf_module mods[] = {{"MQTT", mqtt_conf, MQTT_CONF_LEN}};
+    const struct conf_module mods[] = {{"MQTT", mqtt_conf, MQTT_CONF_LEN}, quota_conf_module};
+    struct quota_conf quotas;
     static const char *const none[] = {NULL};
     struct fake *f = calloc(1, sizeof(*f));
     struct buf problems = buf_heap(4096);
@@ -569,11 +966,16 @@ static inline struct fake *fake_new(const char *const *overrides)
     struct err err;
     log_set_level(LOG_ERROR); // what the front says of bad clients is expected here
     f->loop.now_ms = 1000;
-    if (conf_load(mods, 1, NULL, overrides != NULL ? overrides : none, &conf, &problems) != ST_OK) {
+    if (conf_load(mods, 2, NULL, overrides != NULL ? overrides : none, &conf, &problems) != ST_OK) {
         fprintf(stderr, SLICE_FMT, SLICE_ARG(buf_view(&problems)));
         abort();
     }
-    if (mqtt_front_new(&f->core, loops, 1, conf, &f->front, &err) != ST_OK) {
+    quota_conf_read(conf, &quotas);
+    if (quotas_new(&quotas, 1, &fake_quotas, &err) != ST_OK) {
+        abort();
+    }
+    const struct mqtt_parts parts = {.core = &f->core};
+    if (mqtt_front_new(&parts, loops, 1, conf, &f->front, &err) != ST_OK) {
         abort();
     }
     f->service = mqtt_front_service(f->front);
@@ -582,13 +984,18 @@ static inline struct fake *fake_new(const char *const *overrides)
     fake_device_state = DEVICE_ACTIVE;
     return f;
 }
+static inline bool fake_busy(const struct fake *f)
+{
+    return f->core.first != NULL || f->loop.first != NULL || fake_ingest->len > 0 || fake_broker.later_len > 0 ||
+           fake_broker.settled_len > 0;
+}
 // Runs everything until nothing is left to do.
 static inline void fake_settle(struct fake *f)
 {
-    for (unsigned i = 0; i < 64 && (f->core.first != NULL || fake_ingest->len > 0 || f->loop.first != NULL || i < 2);
-         i++) {
+    for (unsigned i = 0; i < 64 && (i < 2 || fake_busy(f)); i++) {
         fake_core_run(f);
         fake_ingest_commit(ST_OK);
+        fake_broker_commit(ST_OK);
         fake_turn(f);
     }
 }
@@ -603,7 +1010,8 @@ static inline void fake_reset(struct fake *f)
         }
     }
     fake_settle(f);
-    if (mqtt_front_connections(f->front) != 0) {
+    fake_broker_reset();
+    if (mqtt_front_connections(f->front) != 0 || fake_broker.permits != 0) {
         abort();
     }
     link_unref(f->core.link);
@@ -613,6 +1021,7 @@ static inline void fake_free(struct fake *f)
 {
     fake_reset(f);
     mqtt_front_free(f->front);
+    quotas_free(fake_quotas);
     free(f);
 }
 

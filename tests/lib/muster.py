@@ -54,6 +54,7 @@ def free_port():
 
 class Server:
     """A server in a directory of its own. `kill()` is kill -9; `start()` again continues on the same data."""
+    host = "127.0.0.1"
 
     def __init__(self, data=None, args=(), release=False, plain=True, env=None, prefix=(), start=True, timeout=30):
         self.own_dir = data is None
@@ -156,7 +157,7 @@ class Server:
 
     def url(self, plain=None):
         plain = self.plain if plain is None else plain
-        return f"http://127.0.0.1:{self.ports['http']}" if plain else f"https://localhost:{self.ports['https']}"
+        return f"http://{self.host}:{self.ports['http']}" if plain else f"https://localhost:{self.ports['https']}"
 
     def request(self, method, path, body=None, token="", headers=None, raw=False, plain=None):
         """(status, headers, parsed body). `token`: "" takes the admin's, None none."""
@@ -186,9 +187,17 @@ class Server:
             raise Refused(status, reply, headers)
         return reply
 
+    def cli_env(self, token_file=None):
+        return {**os.environ, **SANITIZE, "MUSTER_URL": f"https://localhost:{self.ports['https']}", "MUSTER_CA": self.ca,
+                "MUSTER_TOKEN_FILE": token_file or os.path.join(self.data, "admin.token")}
+
+    def cli_start(self, *args):
+        """The command line, left running."""
+        return subprocess.Popen([os.path.join(self.bin, "muster"), *map(str, args)], env=self.cli_env(), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+                                stderr=subprocess.PIPE, text=True)
+
     def cli(self, *args, check=True, stdin=None, env=None, token_file=None):
-        e = {**os.environ, **SANITIZE, "MUSTER_URL": f"https://localhost:{self.ports['https']}", "MUSTER_CA": self.ca,
-             "MUSTER_TOKEN_FILE": token_file or os.path.join(self.data, "admin.token"), **(env or {})}
+        e = {**self.cli_env(token_file), **(env or {})}
         p = subprocess.run([os.path.join(self.bin, "muster"), *map(str, args)], env=e, input=stdin, capture_output=True, text=True,
                            timeout=120, check=False)
         if check and p.returncode != 0:

@@ -1,8 +1,9 @@
 """Death, I/O error and full disk at the N-th storage system call of a mixed run: the acknowledgement contract holds every time.
 
 Each point starts a server under strace, which injects the fault at the N-th call of one kind of one thread, drives telemetry, events,
-twin reports and API writes against it until it dies or all are done, kills it, starts it again without faults and looks:
-everything that was acknowledged is there, the ledger adds up, every change has its audit record, nobody is online.
+twin reports, API writes, messages at QoS 1 and 2 to persistent sessions, subscriptions, retained messages and wills against it until it
+dies or all are done, kills it, starts it again without faults and looks: everything that was acknowledged is there, the ledger adds up,
+every change has its audit record, nobody is online.
 
     CRASH_POINTS=2000 for more points (default 60); SEED for another choice of them.
 """
@@ -15,12 +16,14 @@ import tempfile
 import threading
 import time
 
+import broker
+import contract
+import fault
 import mqtt
 import muster
 
 POINTS = int(os.environ.get("CRASH_POINTS", "60"))
-CALLS = "pwrite64,fdatasync,fsync,ftruncate,unlink,unlinkat,rename,renameat,write,openat"
-KINDS = [("signal=SIGKILL", CALLS), ("signal=SIGKILL", "pwrite64,fdatasync"), ("error=EIO", "fdatasync,fsync"), ("error=EIO", "pwrite64"),
+KINDS = [(fault.KILL, fault.STORAGE), (fault.KILL, "pwrite64,fdatasync"), ("error=EIO", "fdatasync,fsync"), ("error=EIO", "pwrite64"),
          ("error=ENOSPC", "pwrite64")]
 TOKEN = "token-of-the-crash-device-0123456789"
 
@@ -28,9 +31,11 @@ TOKEN = "token-of-the-crash-device-0123456789"
 class Load:
     """What was acknowledged, as seen from outside."""
 
-    def __init__(self):
+    def __init__(self, seed=1):
+        self.port = None
+        self.promises = contract.Contract(lambda: self.port, seed=seed, timeout=3)
         self.seqs, self.events, self.devices, self.patches = set(), set(), set(), {}
-        self.reported = None
+        self.reported, self.policy = None, False
         self.next = self.calls = 0
 
     def telemetry(self, server, stop):
@@ -66,10 +71,16 @@ class Load:
         except (muster.Refused, OSError, ValueError):
             pass
 
+    def clients(self, server, stop):
+        for _ in range(10):
+            if stop.is_set() or not self.promises.work(1):
+                break
+
 
 def run_load(server, load):
     stop = threading.Event()
-    threads = [threading.Thread(target=f, args=(server, stop)) for f in (load.telemetry, load.operator)]
+    load.port = server.ports["mqtt"]
+    threads = [threading.Thread(target=f, args=(server, stop)) for f in (load.telemetry, load.operator, load.clients)]
     for t in threads:
         t.start()
     for t in threads:
@@ -78,7 +89,7 @@ def run_load(server, load):
 
 
 def verify(data, load):
-    with muster.Server(data=data, release=True) as s:
+    with muster.Server(data=data, release=True, args=broker.ARGS) as s:
         stored = {int(v) for _, v in s.points("c1", "seq")} if load.seqs else set()
         assert load.seqs <= stored, f"lost telemetry {sorted(load.seqs - stored)[:5]}"
         if load.events:
@@ -97,18 +108,23 @@ def verify(data, load):
         if "c1" in have:
             assert muster.ledger_adds_up(s.ledger("c1")), s.ledger("c1")
             assert not s.api("GET", "/api/v1/devices/c1/presence")["online"], "shown online after the crash"
+        load.port = s.ports["mqtt"]
+        broken = load.promises.verify()
+        assert not broken, broken
 
 
-def point(data, fault, calls, n, load):
-    prefix = ["strace", "-f", "-qq", "-e", f"trace={calls}", "-e", f"inject={calls}:{fault}:when={n}", "-o", "/dev/null"]
+def point(data, what, calls, n, load):
     try:
-        server = muster.Server(data=data, release=True, prefix=prefix, timeout=20)
+        server = muster.Server(data=data, release=True, prefix=fault.at_syscall(calls, what, n), args=broker.ARGS, timeout=20)
     except RuntimeError:
         return "died while starting"
     try:
         if "c1" not in load.devices:
             server.device("c1", TOKEN)
             load.devices.add("c1")
+        if not load.policy:
+            broker.allow_all(server)
+            load.policy = True
         run_load(server, load)
     except (muster.Refused, OSError, ValueError):
         pass
@@ -124,19 +140,19 @@ def main():
     data, load = tempfile.mkdtemp(prefix="muster-crash-"), Load()
     fresh_until = POINTS // 3
     for i in range(POINTS):
-        fault, calls = KINDS[i % len(KINDS)]
+        what, calls = KINDS[i % len(KINDS)]
         # A third of the points hit the first start of a new store, the others one that has grown (for 150 points).
         if i <= fresh_until or i % 150 == 0:
             shutil.rmtree(data)
             os.mkdir(data, 0o700)
-            load = Load()
+            load = Load(i)
         n = rng.randrange(1, 160 if i <= fresh_until else 120)
-        what = point(data, fault, calls, n, load)
-        outcomes[what] = outcomes.get(what, 0) + 1
+        outcome = point(data, what, calls, n, load)
+        outcomes[outcome] = outcomes.get(outcome, 0) + 1
         try:
             verify(data, load)
         except Exception:
-            print(f"point {i}: {fault} at call {n} of {calls}: {what}; kept in {data}", flush=True)
+            print(f"point {i}: {what} at call {n} of {calls}: {outcome}; kept in {data}", flush=True)
             raise
     shutil.rmtree(data, ignore_errors=True)
     print(f"{POINTS} points: {outcomes}; nothing acknowledged was lost")

@@ -14,6 +14,7 @@ import sys
 import urllib.parse
 
 import apispec
+import mqtt
 import muster
 
 MARK = "only-a"  # in every name that tenant a has and b must not see
@@ -63,6 +64,7 @@ class Fixtures:
     def __init__(self, api, owner):
         self.api, self.owner = api, owner
         self.csr = csr()
+        self.mqtt_port, self.may_publish = None, False
 
     def name(self, kind):
         return f"{MARK}-{kind}{next(counter)}"
@@ -87,10 +89,33 @@ class Fixtures:
     def params(self, op):
         names = re.findall(r"\{(\w+)\}", op["path"])
         device = self.device() if "device" in names else None
+        if op["name"] == "device_password.revoke":
+            self.api.made("PUT", f"/api/v1/devices/{device}/password", self.owner, {})
+        if op["name"] in ("retained.get", "retained.delete"):
+            c = self.connected()
+            c.send(mqtt.publish_packet("x", MARK.encode(), 1, 1, retain=True))
+            assert c.wait_ack(1)[0] < 0x80
+            c.disconnect()
         values = {}
         for n in names:
             values[n] = device if n == "device" else getattr(self, "param_" + n)(op, device)
         return values
+
+    def connected(self):
+        """A device of the tenant on MQTT, with a session that outlives its connection."""
+        if not self.may_publish:
+            self.may_publish = True
+            allow = {"statements": [{"effect": "allow", "actions": ["publish", "retain"], "topics": ["x"]}]}
+            policy = self.api.made("POST", "/api/v1/policies", self.owner, {"id": self.name("all"), "document": allow})["id"]
+            self.api.made("POST", f"/api/v1/policies/{policy}/attachments", self.owner, {"kind": "tenant"})
+        device, token = self.name("d"), self.name("token-of-a-device")
+        self.api.made("POST", "/api/v1/devices", self.owner, {"id": device, "access_token": token})
+        return mqtt.Client("127.0.0.1", self.mqtt_port, device, device, token, properties=b"\x11\0\0\x0e\x10").connect()
+
+    def param_client_id(self, op, device):
+        c = self.connected()
+        c.disconnect()
+        return c.client_id
 
     def param_group(self, op, device):
         return self.group(device)
@@ -107,9 +132,31 @@ class Fixtures:
     def param_name(self, op, device):
         return self.api.made("POST", "/api/v1/tokens", self.owner, {"name": self.name("t"), "role": "viewer"})["name"]
 
+    def param_policy(self, op, device):
+        policy = self.api.made("POST", "/api/v1/policies", self.owner, {"id": self.name("p"), "document": {"statements": []}})["id"]
+        if op["name"] == "policy_attachment.remove":
+            self.attached = self.device()
+            self.api.made("POST", f"/api/v1/policies/{policy}/attachments", self.owner, {"kind": "device", "target": self.attached})
+        return policy
+
+    def param_kind(self, op, device):
+        return "device"
+
+    def param_target(self, op, device):
+        return self.attached
+
+    def param_ban(self, op, device):
+        return self.api.made("POST", "/api/v1/bans", self.owner, {"kind": "client_id", "value": self.name("c")})["id"]
+
     def param_fingerprint(self, op, device):
         device = self.enrolled()
         return self.api.made("GET", f"/api/v1/certs?device={device}", self.owner)["items"][0]["fingerprint"]
+
+    def param_trace(self, op, device):
+        trace = self.api.made("POST", "/api/v1/traces", self.owner, {"client": self.name("c"), "for": "2s"})["id"]
+        if op["name"] != "trace.stop":
+            self.api.made("POST", f"/api/v1/traces/{trace}/stop", self.owner)
+        return trace
 
     def param_metric(self, op, device):
         return "temperature"
@@ -124,10 +171,16 @@ class Fixtures:
             "token.create": lambda: {"name": name("t"), "role": "viewer"},
             "device_state.set": lambda: {"state": "suspended"},
             "group_member.add": lambda: {"devices": [self.device()]},
+            "trace.create": lambda: {"client": name("c"), "for": "2s"},
             "retention.set": lambda: {"keep": "90d"},
             "twin.update": lambda: {"interval": next(counter)},
             "twin.replace": lambda: {"interval": next(counter)},
             "device.update": lambda: {"model": "m" + str(next(counter))},
+            "policy.create": lambda: {"id": name("p"), "document": {"statements": []}},
+            "policy.test": lambda: {"token": "owner-a" if mark == MARK else "owner-b", "action": "publish", "topic": "t"},
+            "policy_attachment.add": lambda: {"kind": "tenant"},
+            "quota.set": lambda: {"name": "messages", "limit": 5},
+            "ban.create": lambda: {"kind": "client_id", "value": name("c")},
         }
         if op["name"] in fixed:
             return fixed[op["name"]]()
@@ -141,7 +194,7 @@ def path_of(op, values):
     path = op["path"]
     for name, value in values.items():
         path = path.replace("{" + name + "}", urllib.parse.quote(value, safe=""))
-    query = {p["name"]: "x" for p in op.get("params", []) if p["in"] == "query" and p.get("required")}
+    query = {p["name"]: p.get("enum", ["x"])[-1] for p in op.get("params", []) if p["in"] == "query" and p.get("required")}
     return path + ("?" + urllib.parse.urlencode(query) if query else "")
 
 
@@ -157,6 +210,7 @@ class Matrix:
                 made = self.api.made("POST", "/api/v1/tokens", owner, {"name": f"{role}-{tenant}", "role": role})
                 self.tokens[tenant, role] = made["token"]
         self.fixtures = Fixtures(self.api, owners["a"])
+        self.fixtures.mqtt_port = server.ports["mqtt"]
         self.system = system
 
     def expect(self, what, op, answer, status, foreign=False):
@@ -241,12 +295,21 @@ class Matrix:
         owner_b = self.tokens["b", "owner"]
         device, group = self.fixtures.device(), self.fixtures.group()
         own = self.api.made("POST", "/api/v1/groups", owner_b, {"id": "of-b"})["id"]
+        policy = self.api.made("POST", "/api/v1/policies", owner_b, {"id": "of-b", "document": {"statements": []}})["id"]
         for name, path, body in (
                 ("group_member.add", f"/api/v1/groups/{own}/members", {"devices": [device]}),
                 ("group_member.remove", f"/api/v1/groups/{own}/members/{device}", None),
                 ("device.list", f"/api/v1/devices?group={group}", None),
                 ("cert.list", f"/api/v1/certs?device={device}", None),
-                ("events.stream", f"/api/v1/events?device={device}", None)):
+                ("events.stream", f"/api/v1/events?device={device}", None),
+                ("policy.test", "/api/v1/policy-test", {"device": device, "action": "publish", "topic": "t"}),
+                ("policy_attachment.add", f"/api/v1/policies/{policy}/attachments", {"kind": "device", "target": device}),
+                ("policy_attachment.add", f"/api/v1/policies/{policy}/attachments", {"kind": "group", "target": group}),
+                ("policy_attachment.add", f"/api/v1/policies/{policy}/attachments", {"kind": "token", "target": "owner-a"}),
+                ("policy_attachment.add", f"/api/v1/policies/{policy}/attachments", {"kind": "tenant", "target": "a"}),
+                ("policy_attachment.of", f"/api/v1/policy-attachments?kind=device&target={device}", None),
+                ("quota.get", "/api/v1/quota?tenant=a", None),
+                ("ban.create", "/api/v1/bans", {"kind": "device", "value": device})):
             answer = self.api.call(ops[name]["method"], path, owner_b, body)
             self.expect(f"names an object of another tenant: {path}", ops[name], answer, 404)
 

@@ -7,16 +7,14 @@
 """
 import http.client
 import json
-import mmap
 import os
 import signal
 import socket
 import ssl
-import struct
 import sys
-import tempfile
 import time
 
+import fault
 import mqtt
 import muster
 
@@ -116,26 +114,6 @@ def no_descriptors():
 # --- allocations -----------------------------------------------------------------------------------------------------
 
 
-class Faults:
-    """The counters shared with nthmalloc.so in the server."""
-
-    def __init__(self, path):
-        with open(path, "wb") as f:
-            f.write(b"\0" * 16)
-        self.file = open(path, "r+b")
-        self.map = mmap.mmap(self.file.fileno(), 16)
-
-    def arm(self, n):
-        self.map[:8] = struct.pack("<q", n)
-
-    def disarm(self):
-        self.map[:8] = struct.pack("<q", 0)
-
-    @property
-    def failed(self):
-        return struct.unpack("<q", self.map[8:16])[0]
-
-
 def try_connect(s, tls, version):
     """One connect: "ok", or how it was refused. Anything that is not clean raises."""
     try:
@@ -210,13 +188,9 @@ def sweep(s, faults, what, attempt, prepare=None, stride=lambda n: 1, most=6000)
 
 
 def no_memory():
-    control = tempfile.mktemp(prefix="muster-nth-")
-    faults = Faults(control)
-    library = os.path.join(muster.BIN, "nthmalloc.so")
-    assert os.path.exists(library), f"{library} is not built"
-    env = {"LD_PRELOAD": library, "NTHMALLOC": control, "MALLOC_PERTURB_": "165"}  # what is used after free shows itself
+    faults = fault.NthMalloc()
     # One I/O thread: what a connect allocates is the same each time. Sanitizers' settings mean nothing to this build.
-    with muster.Server(release=True, env=env, args=("--io-threads", "1", "--http.auth_failures", "10000")) as s:
+    with muster.Server(release=True, env=faults.env, args=("--io-threads", "1", "--http.auth_failures", "10000")) as s:
         s.admin = s.token
         device(s, "n")
         device(s, "next")
@@ -267,7 +241,7 @@ def no_memory():
         ledger = s.ledger("n")
         assert muster.ledger_adds_up(ledger) and ledger["in_flight"] == 0, ledger
         assert "made-" not in s.request("GET", "/api/v1/groups")[2]
-    os.unlink(control)
+    faults.close()
 
 
 def main():

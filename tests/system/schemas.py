@@ -19,6 +19,7 @@ import mqtt
 import muster
 
 TOKEN = "token-of-the-schema-device-0123456789"
+ALLOW_ALL = {"statements": [{"effect": "allow", "actions": ["publish", "subscribe", "receive", "retain"], "topics": ["t/#"]}]}
 OPS = {op["name"]: op for op in apispec.operations()}
 # By hand on purpose: what the server says must be what is meant here.
 CODES = {"invalid": 400, "malformed": 400, "unauthenticated": 401, "forbidden": 403, "not_found": 404, "exists": 409, "conflict": 409,
@@ -73,7 +74,7 @@ class Api:
             return reply
         if "reply_content" in op:
             assert rh["Content-Type"].startswith(op["reply_content"]), (where, rh)
-            return raw.decode()
+            return raw if "octet-stream" in op["reply_content"] else raw.decode()
         assert raw == b"" and status == 204, (where, status, raw)
         return None
 
@@ -230,6 +231,37 @@ def enrolment(a):
     assert a.call("cert.get", one)["state"] == "revoked"
 
 
+def traces(a):
+    trace = a.call("trace.create", body={"device": "d1", "for": "1m"})
+    assert trace["state"] == "running" and trace["device"] == "d1" and trace["client"] is None, trace
+    one = {"trace": trace["id"]}
+    a.call("trace.create", body={"device": "nobody"}, want="not_found")
+    for body in ({}, {"device": "d1", "client": "c"}):
+        a.call("trace.create", body=body, want="invalid")
+    for body, pointer in (({"client": ""}, "/client"), ({"address": "x"}, "/address"),
+                          ({"client": "c", "for": "2 weeks"}, "/for"), ({"client": "c", "for": "25h"}, "/for")):
+        a.wrong("trace.create", None, body, pointer)
+    c = mqtt.Client("127.0.0.1", a.s.ports["mqtt"], "d1", "d1", TOKEN).connect()
+    assert c.publish("$muster/telemetry", b'{"traced":1}', qos=1) == 0
+    c.disconnect()
+    seen = muster.wait_for("the end of the conversation", lambda: (
+        lambda r: r if any("DISCONNECT" in i["text"] for i in r["items"]) else None)(a.call("trace.records", one)))
+    kinds = [(i["direction"], i["text"].split()[0]) for i in seen["items"] if i["direction"] != "note"]
+    assert kinds == [("in", "CONNECT"), ("out", "CONNACK"), ("in", "PUBLISH"), ("out", "PUBACK"), ("in", "DISCONNECT")], kinds
+    assert TOKEN not in json.dumps(seen) and "password=(hidden)" in seen["items"][0]["text"] + seen["items"][1]["text"], seen
+    page = a.call("trace.records", one, limit=1)
+    assert page["more"] and a.call("trace.records", one, after=page["last"])["items"][0]["seq"] == page["last"] + 1
+    a.unfit("trace.records", one, "after", after="-1")
+    a.call("trace.delete", one, want="conflict")
+    assert a.call("trace.stop", one)["reason"] == "stopped" and a.call("trace.stop", one)["state"] == "ended"
+    assert a.call("trace.get", one)["records"] >= 5 and a.call("trace.list")["items"][0]["id"] == trace["id"]
+    assert 'topic="$muster/telemetry"' in a.call("trace.text", one)
+    a.call("trace.pcapng", one)
+    a.call("trace.delete", one)
+    for name in ("trace.get", "trace.stop", "trace.delete", "trace.records", "trace.text", "trace.pcapng"):
+        a.call(name, {"trace": "1"}, want="not_found")
+
+
 def device_side(a):
     c = mqtt.Client("127.0.0.1", a.s.ports["mqtt"], "d1", "d1", TOKEN).connect()
     d1, nobody = {"device": "d1"}, {"device": "nobody"}
@@ -347,9 +379,140 @@ def operators(a):
     assert a.call("audit.list", limit=5, object="d1", cursor=page["next"])["items"][0]["seq"] < page["items"][-1]["seq"]
 
 
+ALLOW = {"statements": [{"effect": "allow", "actions": ["publish"], "topics": ["plant/${device.tags.site}/#"]}]}
+
+
+def policies(a):
+    made = a.call("policy.create", body={"id": "p1", "description": "first", "document": ALLOW})
+    assert made["version"] == 1 and made["document"] == ALLOW and made["attachments"] == 0, made
+    a.call("policy.create", body={"id": "p1", "document": ALLOW}, want="exists")
+    topics = "/document/statements/0/topics/0"
+    for body, pointer in (({"id": "p 2", "document": ALLOW}, "/id"), ({"id": "p2"}, "/document"), ({"id": "p2", "document": {}}, "/document/statements"),
+                          ({"id": "p2", "document": {"statements": [dict(ALLOW["statements"][0], topics=["a/#/b"])]}}, topics),
+                          ({"id": "p2", "document": {"statements": [dict(ALLOW["statements"][0], topics=["${device.colour}"])]}}, topics),
+                          ({"id": "p2", "document": {"statements": [dict(ALLOW["statements"][0], effect="maybe")]}}, "/document/statements/0/effect")):
+        a.wrong("policy.create", None, body, pointer)
+    assert a.call("policy.get", {"policy": "p1"})["description"] == "first" and a.last_headers["ETag"] == '"1"'
+    a.call("policy.get", {"policy": "none"}, want="not_found")
+    assert a.call("policy_attachment.add", {"policy": "p1"}, {"kind": "device", "target": "d2"})["changed"]
+    assert not a.call("policy_attachment.add", {"policy": "p1"}, {"kind": "device", "target": "d2"})["changed"]
+    a.call("policy_attachment.add", {"policy": "none"}, {"kind": "tenant"}, want="not_found")
+    a.call("policy_attachment.add", {"policy": "p1"}, {"kind": "group", "target": "nobody"}, want="not_found")
+    a.wrong("policy_attachment.add", {"policy": "p1"}, {"kind": "planet", "target": "x"}, "/kind")
+    a.wrong("policy_attachment.add", {"policy": "p1"}, {"kind": "device"}, "/target")
+    a.call("policy_attachment.add", {"policy": "p1"}, {"kind": "tenant"})
+    a.call("policy_attachment.add", {"policy": "p1"}, {"kind": "token", "target": "bob"})
+    listed = a.call("policy_attachment.list", {"policy": "p1"})["items"]
+    assert [(i["kind"], i["target"]) for i in listed] == [("device", "d2"), ("token", "bob"), ("tenant", "default")], listed
+    first = a.call("policy_attachment.list", {"policy": "p1"}, limit=1)
+    assert a.call("policy_attachment.list", {"policy": "p1"}, limit=2, cursor=first["next"])["items"] == listed[1:]
+    a.call("policy_attachment.list", {"policy": "none"}, want="not_found")
+    a.unfit("policy_attachment.list", {"policy": "p1"}, "limit", limit="0")
+    assert a.call("policy_attachment.of", kind="device", target="d2")["items"] == listed[:1]
+    a.call("policy_attachment.of", kind="device", target="nobody", want="not_found")
+    a.unfit("policy_attachment.of", None, "kind", kind="planet")
+    policy_answers(a)
+    a.call("policy.delete", {"policy": "p1"}, want="conflict")
+    for kind, target in (("device", "d2"), ("token", "bob"), ("tenant", "default")):
+        a.call("policy_attachment.remove", {"policy": "p1", "kind": kind, "target": target})
+    a.call("policy_attachment.remove", {"policy": "p1", "kind": "device", "target": "d2"}, want="not_found")
+    a.call("policy.delete", {"policy": "p1"})
+    a.call("policy.delete", {"policy": "p1"}, want="not_found")
+
+
+def policy_answers(a):
+    a.call("device.update", {"device": "d2"}, {"tags": {"site": "berlin"}})
+    question = {"device": "d2", "action": "publish", "topic": "plant/berlin/x"}
+    assert a.call("policy.test", body=question) == {"allowed": True, "reason": "an allow statement matches", "policy": "p1", "statement": 0, "topic": 0}
+    assert not a.call("policy.test", body=dict(question, topic="plant/hamburg/x"))["allowed"]
+    assert a.call("policy.test", body={"token": "bob", "action": "subscribe", "topic": "devices/+/twin"})["allowed"]
+    a.call("policy.test", body=dict(question, device="nobody"), want="not_found")
+    a.wrong("policy.test", None, {"action": "publish", "topic": "x"}, "/device")
+    a.wrong("policy.test", None, dict(question, action="eat"), "/action")
+    changed = a.call("policy.update", {"policy": "p1"}, {"document": {"statements": []}}, headers={"If-Match": '"1"'})
+    assert changed["version"] == 2 and changed["description"] == "first"
+    assert not a.call("policy.test", body=question)["allowed"]
+    a.call("policy.update", {"policy": "p1"}, {"description": "x"}, headers={"If-Match": '"1"'}, want="version_mismatch")
+    a.call("policy.update", {"policy": "none"}, {"description": "x"}, want="not_found")
+    a.wrong("policy.update", {"policy": "p1"}, {"document": []}, "/document")
+    assert [i["id"] for i in a.call("policy.list")["items"]] == ["p1"]
+    a.unfit("policy.list", None, "limit", limit="0")
+
+
+def passwords_quotas_bans(a):
+    made = a.call("device_password.set", {"device": "d2"}, {"password": "a-long-password"})
+    assert made["username"] == "d2" and made["password"] is None
+    assert len(a.call("device_password.set", {"device": "d2"})["password"]) == 24
+    a.call("device_password.set", {"device": "nobody"}, {}, want="not_found")
+    a.wrong("device_password.set", {"device": "d2"}, {"password": "short"}, "/password")
+    assert "password" not in a.call("device_password.list", {"device": "d2"})["items"][0]
+    a.call("device_password.list", {"device": "nobody"}, want="not_found")
+    a.call("device_password.revoke", {"device": "d2"})
+    a.call("device_password.revoke", {"device": "d2"}, want="not_found")
+    limits = {i["name"]: i for i in a.call("quota.get", tenant="acme")["limits"]}
+    assert limits["subscriptions"]["default"] and limits["messages"]["limit"] == 0
+    a.call("quota.get", tenant="nobody", want="not_found")
+    a.unfit("quota.get", None, "tenant", tenant="a b")
+    limits = {i["name"]: i for i in a.call("quota.set", body={"tenant": "acme", "name": "messages", "limit": 100})["limits"]}
+    assert not limits["messages"]["default"]
+    a.call("quota.set", body={"tenant": "nobody", "name": "messages", "limit": 1}, want="not_found")
+    a.wrong("quota.set", None, {"name": "messages", "limit": -1}, "/limit")
+    a.wrong("quota.set", None, {"name": "planets", "limit": 1}, "/name")
+    ban = a.call("ban.create", body={"kind": "address", "value": "198.51.100.7/24", "reason": "scans", "ttl": "1h"})
+    assert ban["value"] == "198.51.100.0/24" and ban["expires"], ban
+    a.call("ban.create", body={"kind": "device", "value": "d2"})
+    a.call("ban.create", body={"kind": "device", "value": "nobody"}, want="not_found")
+    for body, pointer in (({"kind": "planet", "value": "x"}, "/kind"), ({"kind": "address", "value": "x"}, "/value"),
+                          ({"kind": "client_id", "value": "x", "ttl": "1ms"}, "/ttl")):
+        a.wrong("ban.create", None, body, pointer)
+    assert [i["kind"] for i in a.call("ban.list")["items"]] == ["address", "device"]
+    a.unfit("ban.list", None, "limit", limit="0")
+    for item in a.call("ban.list")["items"]:
+        a.call("ban.delete", {"ban": item["id"]})
+    a.call("ban.delete", {"ban": ban["id"]}, want="not_found")
+
+
+def broker(a):
+    a.call("policy.create", body={"id": "broker", "document": ALLOW_ALL})
+    a.call("policy_attachment.add", {"policy": "broker"}, {"kind": "tenant"})
+    hour = b"\x11\0\0\x0e\x10"
+    clients = [mqtt.Client("127.0.0.1", a.s.ports["mqtt"], f"d1/{i}", "d1", TOKEN, properties=hour) for i in range(3)]
+    for c in clients:
+        c.connect()
+        assert c.subscribe("t/#", "$share/g/t/+") == b"\x01\x01"
+        c.disconnect()
+    pub = mqtt.Client("127.0.0.1", a.s.ports["mqtt"], "d1", "d1", TOKEN).connect()
+    for i, payload in enumerate((b"text", b"\xff\0")):
+        pub.send(mqtt.publish_packet(f"t/{i}", payload, 1, i + 1, retain=True))
+        assert pub.wait_ack(i + 1)[0] == 0
+    pub.disconnect()
+    page = a.call("session.list", limit=2)
+    assert [i["client_id"] for i in page["items"]] == ["d1/0", "d1/1"], page
+    assert [i["client_id"] for i in a.call("session.list", limit=2, cursor=page["next"])["items"]] == ["d1/2"]
+    a.unfit("session.list", None, "cursor", cursor="zz")
+    one = a.call("session.get", {"client_id": "d1/0"})
+    assert one["principal"] == "d1" and not one["online"] and one["expiry_s"] == 3600 and one["expires"] and one["queued"] >= 2, one
+    assert [f["filter"] for f in one["filters"]] == ["$share/g/t/+", "t/#"], one
+    a.call("session.get", {"client_id": "nobody"}, want="not_found")
+    a.call("session.delete", {"client_id": "d1/0"})
+    a.call("session.delete", {"client_id": "d1/0"}, want="not_found")
+    page = a.call("retained.list", limit=1)
+    assert page["items"][0]["topic"] == "t/0" and page["items"][0]["bytes"] == 4, page
+    assert [i["topic"] for i in a.call("retained.list", cursor=page["next"])["items"]] == ["t/1"]
+    a.unfit("retained.list", None, "cursor", cursor="zz")
+    assert a.call("retained.get", topic="t/0")["payload"] == "text"
+    assert a.call("retained.get", topic="t/1")["payload_base64"] == "/wA="
+    a.unfit("retained.get", None, "topic")
+    a.call("retained.get", want="not_found", topic="t/2")
+    a.call("retained.delete", topic="t/0")
+    a.call("retained.delete", want="not_found", topic="t/0")
+    a.unfit("retained.delete", None, "topic")
+
+
 def everyone(a):
     """What every operation does with no token, a wrong one, and one that may not."""
-    params = {"device": "d1", "group": "g1", "claim": "c", "command": "1", "token": "t", "fingerprint": "0" * 64, "name": "nobody", "metric": "temperature"}
+    params = {"device": "d1", "group": "g1", "claim": "c", "command": "1", "token": "t", "fingerprint": "0" * 64, "name": "nobody", "metric": "temperature",
+              "policy": "p", "kind": "device", "target": "t", "ban": "b"}
     for name, op in OPS.items():
         if op["permission"] == "public":
             continue
@@ -489,6 +652,7 @@ def repeats(a):
         if not op.get("idempotent"):
             continue
         bodies = {"device.create": ({"id": "idem"}, {"id": "idem2"}), "group.create": ({"id": "idem"}, {"id": "idem2"}),
+                  "policy.create": ({"id": "idem", "document": ALLOW}, {"id": "idem2", "document": ALLOW}),
                   "command.send": ({"name": "once"}, {"name": "twice"})}[name]
         first = a.call(name, {"device": "d1"}, bodies[0], headers=key)
         assert a.call(name, {"device": "d1"}, bodies[0], headers=key) == first and a.last_headers["Idempotency-Replayed"] == "true", name
@@ -513,7 +677,8 @@ def compression(a):
 def main():
     with muster.Server() as s:
         a = Api(s)
-        for test in (devices, tokens_of_devices, groups, enrolment, device_side, operators, everyone):
+        for test in (devices, tokens_of_devices, groups, enrolment, device_side, traces, operators, policies, passwords_quotas_bans,
+                     broker, everyone):
             start = time.monotonic()
             test(a)
             print(f"{test.__name__}: ok ({time.monotonic() - start:.1f} s)", flush=True)

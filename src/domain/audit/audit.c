@@ -14,11 +14,9 @@
 
 enum { CURSOR_TIME = 1, CURSOR_OBJECT = 2 };
 
-static const char *const kind_texts[] = {[WHO_NOBODY] = "nobody",
-                                         [WHO_OPERATOR] = "operator",
-                                         [WHO_DEVICE] = "device",
-                                         [WHO_CLAIM] = "claim",
-                                         [WHO_SYSTEM] = "system"};
+static const char *const kind_texts[] = {
+    [WHO_NOBODY] = "nobody", [WHO_OPERATOR] = "operator", [WHO_DEVICE] = "device",
+    [WHO_CLAIM] = "claim",   [WHO_SYSTEM] = "system",     [WHO_ANONYMOUS] = "anonymous"};
 
 enum status audit_write_for(struct tx *tx, uint32_t tenant, const char *action, const char *object_kind,
                             struct slice object, struct slice before, struct slice after, struct err *err)
@@ -82,7 +80,7 @@ static void write_row(struct stmt *s, struct jw *out)
     jw_key(out, "time");
     jw_str(out, time);
     jw_key(out, "actor_kind");
-    jw_str(out, kind >= 0 && kind <= WHO_SYSTEM ? kind_texts[kind] : "unknown");
+    jw_str(out, kind >= 0 && kind <= WHO_ANONYMOUS ? kind_texts[kind] : "unknown");
     jw_key(out, "actor");
     jw_slice(out, col_text(s, 3));
     jw_key(out, "address");

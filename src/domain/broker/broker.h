@@ -23,6 +23,7 @@
 #ifndef DOMAIN_BROKER_H
 #define DOMAIN_BROKER_H
 
+#include "base/json.h"
 #include "core/conf.h"
 #include "core/core.h"
 #include "core/link.h"
@@ -56,6 +57,7 @@ struct delivery {
     enum delivery_state state;
     const uint32_t *sub_ids; // subscription identifiers (3.3.4-3)
     unsigned sub_ids_len;
+    uint64_t share; // it came by this shared subscription: see broker_give_back; 0: by an ordinary one
 };
 struct broker_ack {
     uint64_t conn;
@@ -86,6 +88,7 @@ extern const struct conf_key
 // Before the loops run. `loops` are all loops with MQTT connections. ST_NOMEM.
 enum status broker_new(struct core *core, struct loop *const *loops, unsigned loops_len, const struct conf *conf,
                        struct broker **ret, struct err *err);
+void broker_release(struct broker *b); // after core_stop: lets go of all sessions, so that loops may be freed
 // core_boot, after identity, policy and presence: loads durable sessions, subscriptions and counts; connections of a former
 // process have ended, so their wills are due after their delay. arg: struct broker.
 enum status broker_start(struct tx *tx, void *arg, struct err *err);
@@ -107,11 +110,14 @@ struct broker_open {
         expiry_s; // session expiry wanted; UINT32_MAX: never (cut to mqtt.session_expiry_max); 0: with the connection
     struct broker_will will;
     struct permit *permit; // borrowed
+    uint16_t
+        receive_max; // messages with QoS > 0 that the client takes at once: the queue is pushed little further ahead
 };
 // Opens or resumes the session of this client id for link->who. It belongs to its principal: ST_FORBIDDEN when another one
 // owns it, or when the client id is the id of another device of the tenant (S15; counted, audited once an hour per pair). A
 // live connection of the same session is taken over: closed with DOWN_CLOSE_TAKEOVER, its will published as the protocol
-// says. After the commit the durable queue begins to arrive by on_deliver, first what was sent before, with its old ids.
+// says. After the commit the durable queue begins to arrive by on_deliver, first what was sent before, with its old ids (it
+// may come before the operation's own done: the front keeps it until CONNACK has left).
 // *ret_session: a reference. *ret_present: an old session was resumed. *ret_inbound: packet ids of QoS 2 messages received and not
 // yet released, malloc'ed (may be NULL with *ret_inbound_len 0).
 enum status broker_open(struct tx *tx, struct link *link, const struct broker_open *in,
@@ -122,9 +128,14 @@ enum status broker_open(struct tx *tx, struct link *link, const struct broker_op
 #define BROKER_EXPIRY_KEEP (UINT32_MAX - 1)
 enum status broker_close(struct tx *tx, struct broker_session *s, struct link *link, bool will, uint32_t expiry_s,
                          struct err *err);
+struct broker_session *broker_session_ref(struct broker_session *s);
 void broker_session_unref(struct broker_session *s);            // any thread; NULL is allowed
 uint64_t broker_session_serial(const struct broker_session *s); // any thread: message.from
 bool broker_session_durable(const struct broker_session *s);    // true as long as this connection lasts
+// What a front keeps with the session for itself (its subscriptions to the server's own topics): one number without a meaning
+// here, 0 for a new session, durable for durable ones. Core thread; set inside an operation, undone with it.
+uint32_t broker_session_marks(const struct broker_session *s);
+enum status broker_session_mark(struct tx *tx, struct broker_session *s, uint32_t marks, struct err *err);
 
 // --- subscriptions: core thread, inside an operation whose end sends SUBACK -------------------------------------------
 
@@ -170,9 +181,29 @@ enum broker_settle {
 };
 void broker_settle(struct broker_loop *bl, struct broker_session *s, struct link *link, enum broker_settle what,
                    uint64_t seq_or_packet_id);
+// A connection has ended while a QoS 1 message of a shared subscription that is not durable (delivery.seq 0, share not 0) was
+// not acknowledged, or before it was sent, or the message came when it had ended: another member gets it (4.8.2). Takes the
+// reference.
+void broker_give_back(struct broker_loop *bl, struct message *msg, uint64_t share);
 // A message with a durable effect of another module (telemetry, twin, ...) came with QoS 2: keeps its packet id in the same
 // transaction. Core thread. No effect for sessions that are not durable.
 enum status broker_inbound_put(struct tx *tx, struct broker_session *s, uint16_t packet_id, struct err *err);
+
+// --- what operators see and do: sessions that outlive their connection, retained messages ------------------------------
+
+// {"items": [{"client_id","principal","online","expiry_s","expires","queued","queued_bytes","dropped","subscriptions",
+// "created"}],"next"}, by client id. `dropped` is as of the last end of a connection. Any tx.
+enum status broker_sessions_write(struct tx *tx, struct slice cursor, int64_t limit, struct jw *out, struct err *err);
+// One of them, exactly, with its "filters": [{"filter","qos","no_local","retain_as_published","id"}]. ST_NOT_FOUND. Core.
+enum status broker_session_write(struct tx *tx, struct slice client_id, struct jw *out, struct err *err);
+// Ends it with all it has: its connection is closed, its will is sent. Audited. ST_NOT_FOUND. Core.
+enum status broker_session_delete(struct tx *tx, struct slice client_id, struct err *err);
+// {"items": [{"topic","principal","client_id","qos","bytes","stored","expires"}],"next"}, in the order they were first stored.
+// Any tx.
+enum status broker_retained_list(struct tx *tx, struct slice cursor, int64_t limit, struct jw *out, struct err *err);
+// One of them with "payload": text, or null and "payload_base64". ST_NOT_FOUND. Any tx.
+enum status broker_retained_write(struct tx *tx, struct slice topic, struct jw *out, struct err *err);
+enum status broker_retained_delete(struct tx *tx, struct slice topic, struct err *err); // audited; ST_NOT_FOUND. Core.
 
 // --- the server's own messages ---------------------------------------------------------------------------------------
 

@@ -24,8 +24,22 @@ struct message {
 // Copies everything. NULL: no memory.
 struct message *message_new(uint32_t tenant, uint64_t from, const struct mqtt_publish *b, struct slice topic,
                             int64_t now_us);
+// The same from parts that were encoded before: what the store has kept. Copies everything. NULL: no memory.
+struct message_parts {
+    uint32_t tenant;
+    int64_t expires_us;
+    uint8_t qos;
+    bool retain;
+    struct slice topic, props, payload;
+};
+struct message *message_stored(const struct message_parts *parts);
 struct message *message_ref(struct message *m);
 void message_unref(struct message *m); // any thread; NULL is allowed
+// What it costs to keep: the bytes of its three parts.
+static inline size_t message_bytes(const struct message *m)
+{
+    return (size_t)m->topic_len + m->props_len + m->payload_len;
+}
 static inline struct slice message_topic(const struct message *m)
 {
     return slice_make(m->bytes, m->topic_len);

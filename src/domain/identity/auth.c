@@ -1,6 +1,8 @@
 // Who is this device? One function per kind of credential, chosen by what was presented.
 #include "base/clock.h"
+#include "domain/identity/device_password.h"
 #include "domain/identity/identity_priv.h"
+#include "domain/identity/operator.h"
 #include "domain/identity/sql/device_token.sql.h"
 
 #define CLAIM_USERNAME "$claim"
@@ -84,8 +86,34 @@ static enum status find_token(struct tx *tx, struct slice token, struct slice de
 static enum status by_token(struct tx *tx, const struct credential *cred, struct device_ref *ret, struct err *err)
 {
     bool pair = cred->password.len > 0; // some clients send an empty one with a token
-    enum status st = find_token(tx, pair ? cred->password : cred->username,
-                                pair ? cred->username : (struct slice){NULL, 0}, ret, err);
+    return find_token(tx, pair ? cred->password : cred->username, pair ? cred->username : (struct slice){NULL, 0}, ret,
+                      err);
+}
+
+// Is there a password to prove before more can be said? Only when no token fits, and when passwords are in use at all.
+static enum status ask_password(struct tx *tx, const struct credential *cred, struct err *err)
+{
+    bool any = false;
+    if (cred->login == NULL || cred->password.len == 0 || cred->username.p == NULL) {
+        return ST_UNAUTHENTICATED;
+    }
+    enum status st = device_password_any(tx, &any, err);
+    if (st == ST_OK && any) {
+        st = device_password_ask(tx, cred->username, cred->login, err);
+    }
+    return st == ST_OK ? ST_UNAUTHENTICATED : st;
+}
+
+static enum status by_token_or_password(struct tx *tx, const struct credential *cred, struct device_ref *ret,
+                                        struct err *err)
+{
+    enum status st = ST_OK;
+    if (cred->login != NULL && cred->login->state != LOGIN_NONE) {
+        st = device_password_proved(tx, cred->login, ret, err);
+    } else {
+        st = by_token(tx, cred, ret, err);
+        st = st == ST_UNAUTHENTICATED ? ask_password(tx, cred, err) : st;
+    }
     return st == ST_OK ? check_device(ret, err) : st;
 }
 
@@ -98,27 +126,98 @@ static uint64_t counted_as(const struct identity *id, const struct credential *c
     return *ret_familiar ? pair : rate_source(cred->peer_addr, (struct slice){NULL, 0});
 }
 
-static enum status without_cert(struct tx *tx, const struct credential *cred, struct device_ref *ret, struct err *err)
+static enum status check_blocked(const struct identity *id, uint64_t key, int64_t now_us, struct err *err)
 {
-    struct identity *id = identity_of(tx->core);
-    int64_t now_us = clock_mono_us();
     int64_t wait_us = 0;
-    bool is_familiar = false;
-    uint64_t key = counted_as(id, cred, now_us, &is_familiar);
     if (throttle_blocked(id->auth, key, now_us, &wait_us)) {
         return err_set(err, ST_LIMIT, "too many failures from this address: wait %lld s",
                        (long long)(wait_us / 1000000) + 1);
     }
+    return ST_OK;
+}
+
+static enum status without_cert(struct tx *tx, const struct credential *cred, struct device_ref *ret, struct err *err)
+{
+    struct identity *id = identity_of(tx->core);
+    int64_t now_us = clock_mono_us();
+    bool is_familiar = false;
+    uint64_t key = counted_as(id, cred, now_us, &is_familiar);
+    enum status st = check_blocked(id, key, now_us, err);
+    if (st != ST_OK) {
+        return st;
+    }
     if (cred->username.p == NULL) {
         return err_set(err, ST_UNAUTHENTICATED, "no credential: a client certificate or an access token is needed");
     }
-    enum status st = by_token(tx, cred, ret, err);
-    if (st == ST_UNAUTHENTICATED && is_familiar) {
+    st = by_token_or_password(tx, cred, ret, err);
+    bool open = cred->login != NULL && cred->login->state == LOGIN_ASKED;
+    if (st == ST_UNAUTHENTICATED && is_familiar && !open) {
         throttle_failed(id->auth, key, now_us); // the caller counts the address
     } else if (st == ST_OK) {
         familiar_add(id->familiar, rate_source(cred->peer_addr, cred->username), now_us);
     }
     return st;
+}
+
+enum status identity_login(struct tx *tx, const struct credential *cred, struct device_login *ret, struct err *err)
+{
+    bool is_familiar = false;
+    int64_t now_us = clock_mono_us();
+    struct identity *id = identity_of(tx->core);
+    enum status st = check_blocked(id, counted_as(id, cred, now_us, &is_familiar), now_us, err);
+    return st == ST_OK ? device_password_ask(tx, cred->username, ret, err) : st;
+}
+
+// --- applications ------------------------------------------------------------------------------------------------
+
+static struct slice operator_token_of(const struct credential *cred)
+{
+    struct slice text = cred->password.len > 0 ? cred->password : cred->username;
+    bool is_one = cred->mqtt && cred->cert_sha256 == NULL && slice_starts(text, SLICE(TOKEN_OPERATOR_PREFIX));
+    return is_one ? text : (struct slice){NULL, 0};
+}
+
+static enum status as_application(struct tx *tx, const struct credential *cred, struct slice token,
+                                  struct principal *ret, struct err *err)
+{
+    struct identity *id = identity_of(tx->core);
+    struct principal who;
+    bool is_familiar = false;
+    int64_t now_us = clock_mono_us();
+    uint64_t key = counted_as(id, cred, now_us, &is_familiar);
+    enum status st = check_blocked(id, key, now_us, err);
+    if (st == ST_OK) {
+        st = identity_bearer(tx, token, &who, err);
+    }
+    if (st == ST_UNAUTHENTICATED && is_familiar) {
+        throttle_failed(id->auth, key, now_us);
+    }
+    if (st == ST_OK && !principal_may(&who, PERM_MQTT_CONNECT)) {
+        st = err_set(err, ST_FORBIDDEN, "the token \"%s\" has a role without mqtt:connect", who.name);
+    }
+    if (st != ST_OK) {
+        return st;
+    }
+    (void)slice_to_cstr(slice_head(cred->peer_addr, sizeof(who.addr) - 1), who.addr, sizeof(who.addr));
+    *ret = who;
+    familiar_add(id->familiar, rate_source(cred->peer_addr, cred->username.p != NULL ? cred->username : SLICE("")),
+                 now_us);
+    return ST_OK;
+}
+
+static bool is_anonymous(const struct tx *tx, const struct credential *cred)
+{
+    return cred->anonymous && identity_of(tx->core)->anonymous && cred->cert_sha256 == NULL &&
+           cred->username.p == NULL && cred->password.p == NULL &&
+           (cred->login == NULL || cred->login->state == LOGIN_NONE);
+}
+
+static struct principal anonymous_principal(const struct credential *cred)
+{
+    struct principal who = {
+        .kind = WHO_ANONYMOUS, .tenant = 1, .perms = UINT64_C(1) << PERM_MQTT_CONNECT, .name = "anonymous"};
+    (void)slice_to_cstr(slice_head(cred->peer_addr, sizeof(who.addr) - 1), who.addr, sizeof(who.addr));
+    return who;
 }
 
 static bool is_claim(const struct credential *cred)
@@ -148,6 +247,14 @@ enum status identity_authenticate(struct tx *tx, const struct credential *cred, 
     bool has_cert = cred->cert_sha256 != NULL;
     if (is_claim(cred)) {
         return identity_claim(tx, cred->password, cred->peer_addr, ret, err);
+    }
+    struct slice operator_token = operator_token_of(cred);
+    if (operator_token.p != NULL) {
+        return as_application(tx, cred, operator_token, ret, err);
+    }
+    if (is_anonymous(tx, cred)) {
+        *ret = anonymous_principal(cred);
+        return ST_OK;
     }
     enum status st = has_cert ? by_cert(tx, cred, &c, &d, err) : without_cert(tx, cred, &d, err);
     struct principal who = device_principal(&d, cred->peer_addr);

@@ -29,4 +29,9 @@ enum status cert_write(struct tx *tx, struct slice fingerprint, struct jw *out, 
 // Closes the device's live session. Revoked already: no change.
 enum status cert_revoke(struct tx *tx, struct slice fingerprint, struct slice reason, struct err *err);
 
+// Subject CN of the newest active certificate of the device, as its issuer wrote it; "" when it has none, or one that is no
+// plain text of at most CERT_NAME_MAX bytes. Any tx.
+#define CERT_NAME_MAX 256
+enum status cert_common_name(struct tx *tx, uint64_t device, char dst[CERT_NAME_MAX + 1], struct err *err);
+
 #endif

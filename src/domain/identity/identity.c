@@ -8,6 +8,7 @@
 #include "base/log.h"
 #include "base/rand.h"
 #include "domain/identity/identity_priv.h"
+#include "domain/identity/scram.h"
 #include "store/file.h"
 #define SQL_IDENTITY_FILE_DEFINE
 #include "domain/identity/sql/identity_file.sql.h"
@@ -37,6 +38,18 @@ static const struct conf_key conf_keys[] = {
      .min = 0,
      .max = 1000000,
      .help = "The same for wrong claim tokens."},
+    {.name = "identity.password_iterations",
+     .type = CONF_INT,
+     .dflt = "4096",
+     .min = SCRAM_ITERATIONS_MIN,
+     .max = SCRAM_ITERATIONS_MAX,
+     .help = "How often a device's password is hashed when it is set; a check takes as long: 2 ms for 4,096."},
+    {.name = "identity.password_checks",
+     .type = CONF_INT,
+     .dflt = "200",
+     .min = 0,
+     .max = 1000000,
+     .help = "Passwords that may be checked a second, by all clients together; 0 checks any number."},
 };
 const struct conf_module identity_conf_module = {"Identity", conf_keys, sizeof(conf_keys) / sizeof(conf_keys[0])};
 
@@ -280,9 +293,13 @@ enum status identity_open(struct core *c, const struct identity_conf *conf, stru
     id->claims = throttle_new(conf->claim_failures_per_min);
     enum status st = ST_OK;
     id->familiar = familiar_new();
+    id->passwords = rate_new(conf->password_checks > 0 ? 1000000 / conf->password_checks : 0, conf->password_checks);
+    id->password_iterations = conf->password_iterations > 0 ? conf->password_iterations : SCRAM_ITERATIONS_MIN;
+    id->anonymous = conf->anonymous;
     if (!make_paths(id, conf->dir)) {
         st = err_set(err, ST_INVALID, "%s: the path is too long", conf->dir);
-    } else if (id->auth == NULL || id->claims == NULL || id->familiar == NULL || !copy_names(id, conf)) {
+    } else if (id->auth == NULL || id->claims == NULL || id->familiar == NULL || id->passwords == NULL ||
+               !copy_names(id, conf)) {
         st = err_set(err, ST_NOMEM, "no memory");
     }
     if (st == ST_OK) {
@@ -315,6 +332,7 @@ void identity_free(struct identity *id)
     throttle_free(id->auth);
     throttle_free(id->claims);
     familiar_free(id->familiar);
+    rate_free(id->passwords);
     ca_free(id->ca);
     crypto_wipe(id->key, sizeof(id->key));
     free(id);

@@ -15,21 +15,28 @@
 #include "core/core.h"
 #include "domain/registry/registry.h"
 
-// What a connecting device presents. Borrowed slices.
+struct device_login;
+// What a connecting client presents. Borrowed slices.
 struct credential {
     struct slice client_id;
     struct slice username, password; // p == NULL: absent
     const uint8_t *cert_sha256;      // of the verified client certificate, or NULL
     struct slice peer_addr;
+    bool mqtt;                  // applications may come in: an operator's token as password
+    bool anonymous;             // a client without any credential may come in, if mqtt.anonymous names its policy
+    struct device_login *login; // device_password.h: NULL: passwords are not tried
 };
-// Decides who this is. On ST_OK *ret is a device (WHO_DEVICE, *ret_device set) or a claim (WHO_CLAIM; username "$claim",
-// password = claim token). ST_UNAUTHENTICATED: unknown or wrong credential (the text is for the log, not for the stranger);
+// Decides who this is. On ST_OK *ret is a device (WHO_DEVICE, *ret_device set), a claim (WHO_CLAIM; username "$claim",
+// password = claim token), an application (WHO_OPERATOR: any user name, password = operator token whose role has
+// mqtt:connect, else ST_FORBIDDEN) or WHO_ANONYMOUS (tenant "default", no row). ST_UNAUTHENTICATED: unknown or wrong credential (the text is for the log, not for the stranger);
 // ST_FORBIDDEN: known but revoked, expired, suspended or retired; ST_LIMIT: too many failures from this address.
 // Order: certificate; username+password = device id + access token; username alone = access token. A certificate decides
 // alone: what else was sent does not help when it is not known. It is nothing to guess, so the limit does not stop it. Nor
 // does a neighbour's failure stop a name that came in from the same address within a day: it is counted by itself.
 // The first use of a new certificate supersedes its predecessors; the first connection makes a registered device active.
 // In the audit record the device itself does both, from its address; tx->who is as before when the call returns.
+// ST_UNAUTHENTICATED with cred->login->state LOGIN_ASKED is not the end: device_password_check on the caller's own thread,
+// then the same call again.
 enum status identity_authenticate(struct tx *tx, const struct credential *cred, struct principal *ret,
                                   struct device_ref *ret_device, struct err *err);
 // Operator's bearer token; any tx. ST_UNAUTHENTICATED. The caller fills in ret->addr.
@@ -64,6 +71,9 @@ struct identity_conf {
     int64_t cert_validity_us;        // of device certificates
     uint32_t auth_failures_per_min;  // wrong device or operator credentials per address
     uint32_t claim_failures_per_min; // wrong claim tokens per address
+    uint32_t password_iterations;    // of passwords that are set; 0: the default
+    uint32_t password_checks;        // a second; 0: no limit
+    bool anonymous;                  // clients without credential may come in (credential.anonymous)
 };
 
 // First start: CA, server certificate, store key, admin token in `dir`; later starts load them. Server certificate is made

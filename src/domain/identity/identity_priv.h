@@ -30,6 +30,9 @@ struct identity {
     struct throttle *auth;
     struct throttle *claims;
     struct familiar *familiar;
+    struct rate *passwords; // how many may be checked a second, by everybody together
+    uint32_t password_iterations;
+    bool anonymous;
     struct core *core;
 };
 
@@ -38,6 +41,7 @@ static inline struct identity *identity_of(const struct core *c)
     return core_slot(c, CORE_SLOT_IDENTITY);
 }
 
+#define TOKEN_OPERATOR_PREFIX "muster_o_"
 // What a token is for: a token of one kind is never one of another, even when the bytes are the same.
 enum token_kind { TOKEN_DEVICE = 'd', TOKEN_CLAIM = 'c', TOKEN_OPERATOR = 'o' };
 void token_hash(const struct identity *id, enum token_kind kind, struct slice token, uint8_t out[SHA256_LEN]);
@@ -70,6 +74,14 @@ struct claim {
 enum status claim_load(struct tx *tx, uint64_t row, struct claim *ret, struct err *err);
 enum claim_state claim_state_at(int64_t uses, int64_t uses_max, int64_t expires_us, bool revoked, int64_t now_us);
 enum status claim_use(struct tx *tx, uint64_t row, struct err *err); // ST_FORBIDDEN when not usable (any more)
+
+// Passwords: what to prove for this user name, whether anybody has one, and that it was proved.
+struct device_login;
+enum status device_password_ask(struct tx *tx, struct slice name, struct device_login *ret, struct err *err);
+enum status device_password_any(struct tx *tx, bool *ret, struct err *err);
+enum status device_password_has(struct tx *tx, uint64_t device, bool *ret, struct err *err);
+enum status device_password_proved(struct tx *tx, const struct device_login *login, struct device_ref *ret,
+                                   struct err *err);
 
 // Certificates.
 struct cert_row {

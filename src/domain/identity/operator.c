@@ -13,6 +13,18 @@ static const struct slice none = {NULL, 0};
 
 // --- coming in ---------------------------------------------------------------------------------------------------
 
+static enum status read_principal(struct stmt *s, struct principal *ret, struct err *err)
+{
+    struct principal who = {.kind = WHO_OPERATOR, .tenant = (uint32_t)col_i64(s, 2), .row = (uint64_t)col_i64(s, 0)};
+    enum role role = ROLE_VIEWER;
+    if (!role_parse(col_text(s, 4), &role) || !slice_to_cstr(col_text(s, 3), who.name, sizeof(who.name))) {
+        return err_set(err, ST_CORRUPT, "a stored operator token has no valid role or name");
+    }
+    who.perms = col_i64(s, 5) != 0 ? perms_all() : role_perms(role);
+    *ret = who;
+    return ST_OK;
+}
+
 enum status identity_bearer(struct tx *tx, struct slice token, struct principal *ret, struct err *err)
 {
     uint8_t hash[SHA256_LEN];
@@ -28,14 +40,22 @@ enum status identity_bearer(struct tx *tx, struct slice token, struct principal 
         (!col_is_null(s, 6) && col_i64(s, 6) <= tx->now_us)) {
         return err_set(err, ST_UNAUTHENTICATED, "the token is unknown, expired or revoked");
     }
-    struct principal who = {.kind = WHO_OPERATOR, .tenant = (uint32_t)col_i64(s, 2), .row = (uint64_t)col_i64(s, 0)};
-    enum role role = ROLE_VIEWER;
-    if (!role_parse(col_text(s, 4), &role) || !slice_to_cstr(col_text(s, 3), who.name, sizeof(who.name))) {
-        return err_set(err, ST_CORRUPT, "a stored operator token has no valid role or name");
+    return read_principal(s, ret, err);
+}
+
+enum status operator_principal(struct tx *tx, uint64_t row, struct principal *ret, struct err *err)
+{
+    STMT(s, tx->db, &sql_operator[SQL_OPERATOR_BY_ROW]);
+    stmt_bind_i64(s, 1, (int64_t)row);
+    bool found = false;
+    enum status st = stmt_step(s, &found, err);
+    if (st != ST_OK) {
+        return st;
     }
-    who.perms = col_i64(s, 5) != 0 ? perms_all() : role_perms(role);
-    *ret = who;
-    return ST_OK;
+    if (!found || (!col_is_null(s, 6) && col_i64(s, 6) <= tx->now_us)) {
+        return err_set(err, ST_NOT_FOUND, "the token is expired or revoked");
+    }
+    return read_principal(s, ret, err);
 }
 
 // --- making ------------------------------------------------------------------------------------------------------

@@ -18,6 +18,8 @@ struct operator_conf {
 enum status operator_create(struct tx *tx, const struct operator_conf *conf, struct jw *out, struct err *err);
 // {"items": [{"id","name","role","system","created","created_by","expires"}], "next": cursor|null}. Any tx.
 enum status operator_list(struct tx *tx, struct slice cursor, int64_t limit, struct jw *out, struct err *err);
+// Who has the token of this row. ST_NOT_FOUND: it was revoked or has run out. Any tx.
+enum status operator_principal(struct tx *tx, uint64_t row, struct principal *ret, struct err *err);
 // By name. ST_CONFLICT for the last token of the system owner.
 enum status operator_revoke(struct tx *tx, struct slice name, struct err *err);
 

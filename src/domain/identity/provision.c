@@ -290,13 +290,17 @@ static enum status check_bindable(struct tx *tx, const struct device_ref *d, con
     int64_t certs = 0;
     int64_t tokens = 0;
     int64_t cert_us = 0;
-    int64_t token_us = 0;
+    int64_t token_us = 0; // of passwords too
+    bool password = false;
     if (d->state == DEVICE_SUSPENDED || d->state == DEVICE_RETIRED) {
         return err_set(err, ST_FORBIDDEN, "device \"%s\" is %s", d->id, device_state_text(d->state));
     }
     enum status st = cert_usable_count(tx, d->row, &certs, err);
     if (st == ST_OK) {
         st = device_token_count(tx, d->row, &tokens, err);
+    }
+    if (st == ST_OK) {
+        st = device_password_has(tx, d->row, &password, err);
     }
     if (st == ST_OK) {
         st = cert_last_event_us(tx, d->row, &cert_us, err);
@@ -307,7 +311,7 @@ static enum status check_bindable(struct tx *tx, const struct device_ref *d, con
     if (st != ST_OK) {
         return st;
     }
-    if (certs > 0 || tokens > 0) {
+    if (certs > 0 || tokens > 0 || password) {
         return err_set(err, ST_EXISTS, "device \"%s\" is enrolled already", d->id);
     }
     if (cert_us >= claim->created_us || token_us >= claim->created_us) {

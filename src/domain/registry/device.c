@@ -383,7 +383,7 @@ static enum status apply_update(struct tx *tx, struct device_ref *d, const json_
         d->version++;
         st = publish(tx, d, "updated", err);
     }
-    return st;
+    return st == ST_OK ? registry_notify_data(tx, d->tenant, d->row, err) : st;
 }
 
 // By text: 5.0 is stored as 5, and whoever sends 5.0 again changes nothing.

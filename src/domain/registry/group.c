@@ -93,6 +93,9 @@ enum status group_delete(struct tx *tx, const struct group_ref *g, struct err *e
     if (st == ST_OK) {
         st = run_for_group(tx, SQL_DEVICE_GROUP_DELETE, g->row, err);
     }
+    if (st == ST_OK) {
+        st = registry_notify_data(tx, tx->who->tenant, 0, err);
+    }
     if (st != ST_OK) {
         return st;
     }
@@ -137,7 +140,10 @@ static enum status change_member(struct tx *tx, const struct group_ref *g, const
     stmt_bind_i64(count, 1, (int64_t)g->row);
     stmt_bind_i64(count, 2, add ? 1 : -1);
     st = stmt_run(count, err);
-    return st == ST_OK ? record_member(tx, g, d, add, err) : st;
+    if (st == ST_OK) {
+        st = record_member(tx, g, d, add, err);
+    }
+    return st == ST_OK ? registry_notify_data(tx, d->tenant, d->row, err) : st;
 }
 
 enum status group_add(struct tx *tx, const struct group_ref *g, const struct device_ref *d, bool *ret_changed,

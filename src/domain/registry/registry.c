@@ -38,6 +38,31 @@ enum status registry_notify(struct tx *tx, const struct device_ref *d, enum devi
     return ST_OK;
 }
 
+enum status registry_watch_data(struct core *c, registry_data_fn fn, struct err *err)
+{
+    struct registry *r = registry_get(c);
+    if (r == NULL) {
+        return err_set(err, ST_NOMEM, "no memory");
+    }
+    if (r->data_watchers_len == WATCHERS_MAX) {
+        return err_set(err, ST_INTERNAL, "more than %d watchers of devices' data", WATCHERS_MAX);
+    }
+    r->data_watchers[r->data_watchers_len++] = fn;
+    return ST_OK;
+}
+
+enum status registry_notify_data(struct tx *tx, uint32_t tenant, uint64_t device, struct err *err)
+{
+    const struct registry *r = core_slot(tx->core, CORE_SLOT_REGISTRY);
+    for (unsigned i = 0; r != NULL && i < r->data_watchers_len; i++) {
+        enum status st = r->data_watchers[i](tx, tenant, device, err);
+        if (st != ST_OK) {
+            return st;
+        }
+    }
+    return ST_OK;
+}
+
 void registry_release(struct core *c)
 {
     struct registry *r = core_slot(c, CORE_SLOT_REGISTRY);

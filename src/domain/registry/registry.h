@@ -81,6 +81,10 @@ typedef enum status (*registry_watch_fn)(struct tx *tx, const struct device_ref 
                                          struct err *err);
 enum status registry_watch(struct core *c, registry_watch_fn fn, struct err *err); // before core_start; at most 16
 enum status registry_notify(struct tx *tx, const struct device_ref *d, enum device_change what, struct err *err);
+// Data of a device has changed that others may have taken into account: model, tags, attributes, groups. Called inside the
+// transaction, after the change; device 0: any of the tenant's. Failing fails the change.
+typedef enum status (*registry_data_fn)(struct tx *tx, uint32_t tenant, uint64_t device, struct err *err);
+enum status registry_watch_data(struct core *c, registry_data_fn fn, struct err *err); // before core_start; at most 16
 // core_boot, before presence_start: erases the telemetry of devices deleted by a former process; starts the repeated work.
 enum status registry_start(struct tx *tx, void *arg, struct err *err);
 void registry_release(struct core *c); // after core_stop: forgets the watchers and what registry_start has made

@@ -17,13 +17,15 @@
 #define EVENT_TEXT_MAX (256u << 10)
 #define RETRY_MS       50 // refusals the core had no room for are submitted again
 
-struct message {
+struct taken {
     uint32_t first_group, groups;
     bool dup;
+    bool once; // its packet id is kept in the run's session
 };
 // Messages of one connection that stand together.
 struct run {
-    struct link *link; // one reference
+    struct link *link;              // one reference
+    struct broker_session *session; // one reference, when one of the messages needs it
     uint32_t first, len;
 };
 struct made_event {
@@ -41,7 +43,7 @@ struct batch {
     struct batch *next;
     int64_t now_us; // when the batch began: near enough to tell a time that lies a day ahead
     struct payload data;
-    struct message *messages;
+    struct taken *messages;
     struct ingest_ack *acks; // parallel to messages
     struct run *runs;
     struct refusal *refusals;
@@ -110,6 +112,7 @@ static void batch_recycle(struct batch *b)
     struct ingest *in = b->owner;
     for (uint32_t i = 0; i < b->runs_len; i++) {
         link_unref(b->runs[i].link);
+        broker_session_unref(b->runs[i].session);
     }
     for (uint32_t i = 0; i < b->refusals_len; i++) {
         link_unref(b->refusals[i].link);
@@ -317,7 +320,7 @@ static enum status stage_group(const struct staging *s, struct payload_group *g,
 }
 
 // *ret_duplicate: all of its points were there before.
-static enum status stage_points(const struct staging *s, const struct message *m, bool *ret_duplicate)
+static enum status stage_points(const struct staging *s, const struct taken *m, bool *ret_duplicate)
 {
     uint32_t there = 0;
     uint32_t points = 0;
@@ -334,7 +337,7 @@ static enum status stage_points(const struct staging *s, const struct message *m
 }
 
 // One message is whole or not there; either way it is counted.
-static enum status stage_message(const struct staging *s, const struct message *m)
+static enum status stage_message(const struct staging *s, const struct taken *m)
 {
     struct ts_mark mark = ts_mark(s->tx->ts);
     bool duplicate = false;
@@ -367,7 +370,7 @@ static struct ts_device *series_of(struct tx *tx, const struct link *link)
     return device_find_row(tx, link->who.row, &d, NULL) == ST_OK ? ts_device(tx->ts, d.tenant, d.row) : NULL;
 }
 
-static void stage_run(struct tx *tx, struct batch *b, const struct run *r)
+static enum status stage_run(struct tx *tx, struct batch *b, const struct run *r, struct err *err)
 {
     struct staging s = {.tx = tx,
                         .b = b,
@@ -376,8 +379,15 @@ static void stage_run(struct tx *tx, struct batch *b, const struct run *r)
                         .events = events_wanted(core_events(tx->core), EV_TELEMETRY, r->link->who.tenant)};
     for (uint32_t i = r->first; i < r->first + r->len; i++) {
         b->acks[i].status = s.series != NULL ? stage_message(&s, &b->messages[i]) : ST_FORBIDDEN;
+        enum status st = b->messages[i].once && b->acks[i].status == ST_OK
+                             ? broker_inbound_put(tx, r->session, b->acks[i].packet_id, err)
+                             : ST_OK;
+        if (st != ST_OK) {
+            return st; // for all of the batch: the message is staged, and must not be without its id
+        }
     }
     presence_seen(tx->core, r->link->who.row, tx->now_us);
+    return ST_OK;
 }
 
 static enum status batch_run(struct tx *tx, struct op *op, struct err *err)
@@ -388,7 +398,10 @@ static enum status batch_run(struct tx *tx, struct op *op, struct err *err)
     }
     b->ran = true;
     for (uint32_t i = 0; i < b->runs_len; i++) {
-        stage_run(tx, b, &b->runs[i]);
+        enum status st = stage_run(tx, b, &b->runs[i], err);
+        if (st != ST_OK) {
+            return st;
+        }
     }
     for (uint32_t i = 0; i < b->refusals_len; i++) {
         const struct refusal *r = &b->refusals[i];
@@ -488,19 +501,24 @@ static bool message_room(struct batch *b)
            ROOM(b, runs, runs_cap, runs_len);
 }
 
-static void add_message(struct batch *b, struct link *from, const struct message *m, uint16_t packet_id)
+static void add_message(struct batch *b, struct link *from, struct broker_session *once, const struct taken *m,
+                        uint16_t packet_id)
 {
     if (b->runs_len == 0 || b->runs[b->runs_len - 1].link != from) {
         b->runs[b->runs_len++] = (struct run){.link = link_ref(from), .first = b->messages_len};
     }
-    b->runs[b->runs_len - 1].len++;
+    struct run *r = &b->runs[b->runs_len - 1];
+    r->len++;
+    if (once != NULL && r->session == NULL) {
+        r->session = broker_session_ref(once);
+    }
     b->acks[b->messages_len] = (struct ingest_ack){.conn = from->conn, .packet_id = packet_id, .status = ST_OK};
     b->messages[b->messages_len++] = *m;
     ledger_received(from);
 }
 
-static enum status put(struct ingest *in, struct link *from, uint16_t packet_id, bool dup, struct slice payload,
-                       struct slice content_type, struct err *err)
+static enum status put(struct ingest *in, struct link *from, struct broker_session *once, uint16_t packet_id, bool dup,
+                       struct slice payload, struct slice content_type, struct err *err)
 {
     if (in->pending >= INGEST_PENDING_MESSAGES || in->pending_bytes >= INGEST_PENDING_BYTES) {
         return err_set(err, ST_BUSY, "the store is behind; try again shortly");
@@ -511,19 +529,19 @@ static enum status put(struct ingest *in, struct link *from, uint16_t packet_id,
     }
     struct slice text = {NULL, 0};
     enum status st = take_text(in, b, payload, content_type, &text, err);
-    struct message m = {.first_group = b->data.groups_len, .dup = dup};
+    struct taken m = {.first_group = b->data.groups_len, .dup = dup, .once = once != NULL};
     if (st == ST_OK) {
         st = payload_decode(&b->data, text, b->now_us, err);
     }
     if (st == ST_OK) {
         m.groups = b->data.groups_len - m.first_group;
-        add_message(b, from, &m, packet_id);
+        add_message(b, from, once, &m, packet_id);
     }
     return st;
 }
 
-enum status ingest_put(struct ingest *in, struct link *from, uint16_t packet_id, bool dup, struct slice payload,
-                       struct slice content_type, struct err *err)
+enum status ingest_put(struct ingest *in, struct link *from, struct broker_session *once, uint16_t packet_id, bool dup,
+                       struct slice payload, struct slice content_type, struct err *err)
 {
     if (from->who.kind != WHO_DEVICE) {
         return err_set(err, ST_FORBIDDEN, "only a device sends telemetry");
@@ -532,7 +550,7 @@ enum status ingest_put(struct ingest *in, struct link *from, uint16_t packet_id,
     if (in->gathering != NULL && batch_full(in->gathering)) {
         submit(in);
     }
-    enum status st = put(in, from, packet_id, dup, payload, content_type, err);
+    enum status st = put(in, from, once, packet_id, dup, payload, content_type, err);
     if (st != ST_OK) {
         ingest_refused(in, from, st);
     }

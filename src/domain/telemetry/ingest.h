@@ -16,6 +16,7 @@
 #include "base/slice.h"
 #include "core/core.h"
 #include "core/link.h"
+#include "domain/broker/broker.h"
 #include "domain/telemetry/ledger.h"
 
 // Limits of one batch: over them it is submitted early.
@@ -45,10 +46,11 @@ void ingest_free(struct ingest *in); // after core_stop and after the loop has e
 // Decodes JSON or CBOR (content_type "application/cbor", or a first byte that cannot start JSON). Forms:
 // {"t":21.4}, {"ts":1700000000000,"values":{"t":21.4}}, arrays of either; ts in epoch milliseconds (fraction allowed) or RFC
 // 3339 text; values are numbers, booleans, strings; nested objects become dotted names (payload.h has every rule). The link
-// is referenced until counted. A status other than ST_OK: the payload was refused, err says why with a JSON pointer; it has
+// is referenced until counted. once: the message came with QoS 2 in this durable session, which keeps its packet id in the
+// same transaction; else NULL. A status other than ST_OK: the payload was refused, err says why with a JSON pointer; it has
 // been counted in the ledger's batch already (the caller answers on the wire, and no callback follows).
-enum status ingest_put(struct ingest *in, struct link *from, uint16_t packet_id, bool dup, struct slice payload,
-                       struct slice content_type, struct err *err);
+enum status ingest_put(struct ingest *in, struct link *from, struct broker_session *once, uint16_t packet_id, bool dup,
+                       struct slice payload, struct slice content_type, struct err *err);
 // Counts a message of any other kind as refused that went no further than the front (bad topic, no JSON, ...).
 void ingest_refused(struct ingest *in, struct link *from, enum status why);
 // The same for one that was announced with ledger_received and whose operation failed.

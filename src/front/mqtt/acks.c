@@ -35,28 +35,67 @@ static bool grow(struct acks *a)
     return true;
 }
 
-bool acks_expect(struct acks *a, uint16_t packet_id)
+static uint16_t id_after(uint16_t id)
 {
-    if (a->len == a->cap && !grow(a)) {
-        return false;
-    }
-    *at(a, a->len) = (struct ack){.packet_id = packet_id};
-    a->len++;
-    return true;
+    return id == UINT16_MAX ? 1 : (uint16_t)(id + 1);
 }
 
-bool acks_settle(struct acks *a, uint16_t packet_id, enum status status, const char *text)
+bool acks_holds(const struct acks *a, uint16_t packet_id)
 {
+    if (a->len == 0) {
+        return false;
+    }
+    if (a->run) {
+        uint16_t first = at(a, 0)->packet_id;
+        uint16_t last = at(a, a->len - 1)->packet_id;
+        return first <= last ? packet_id >= first && packet_id <= last : packet_id >= first || packet_id <= last;
+    }
     for (uint32_t i = 0; i < a->len; i++) {
-        struct ack *k = at(a, i);
-        if (k->packet_id == packet_id && !k->known) {
-            k->known = true;
-            k->status = (uint8_t)status;
-            k->text = text != NULL && text[0] != '\0' ? strdup(text) : NULL;
+        if (at(a, i)->packet_id == packet_id) {
             return true;
         }
     }
     return false;
+}
+
+bool acks_expect(struct acks *a, uint16_t packet_id, bool received)
+{
+    if (a->len == a->cap && !grow(a)) {
+        return false;
+    }
+    a->run = a->len == 0 || (a->run && packet_id == id_after(at(a, a->len - 1)->packet_id));
+    *at(a, a->len) = (struct ack){.packet_id = packet_id, .received = received};
+    a->len++;
+    a->received += received;
+    return true;
+}
+
+static void know(struct ack *k, uint8_t reason, const char *text)
+{
+    k->known = true;
+    k->reason = reason;
+    k->text = text != NULL && text[0] != '\0' ? strdup(text) : NULL;
+}
+
+bool acks_settle(struct acks *a, uint16_t packet_id, uint8_t reason, const char *text)
+{
+    for (uint32_t i = 0; i < a->len; i++) {
+        struct ack *k = at(a, i);
+        if (k->packet_id == packet_id && !k->known) {
+            know(k, reason, text);
+            return true;
+        }
+    }
+    return false;
+}
+
+bool acks_known(struct acks *a, uint16_t packet_id, bool received, uint8_t reason, const char *text)
+{
+    if (!acks_expect(a, packet_id, received)) {
+        return false;
+    }
+    know(at(a, a->len - 1), reason, text);
+    return true;
 }
 
 bool acks_take(struct acks *a, struct ack *ret)
@@ -67,5 +106,6 @@ bool acks_take(struct acks *a, struct ack *ret)
     *ret = *at(a, 0);
     a->head = (a->head + 1) & (a->cap - 1);
     a->len--;
+    a->received -= ret->received;
     return true;
 }

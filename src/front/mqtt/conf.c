@@ -56,10 +56,17 @@ const struct conf_key mqtt_conf[MQTT_CONF_LEN] = {
      .type = CONF_INT,
      .dflt = "100",
      .min = 1,
-     .max = 65535,
-     .help = "QoS 1 messages of one connection that may wait for their acknowledgement; MQTT 5 clients are told, 3.1.1 "
+     .max = 32767,
+     .help = "QoS 1 and 2 messages of one connection that may wait for their acknowledgement; MQTT 5 clients are told, "
+             "3.1.1 "
              "clients are "
              "read more slowly."},
+    {.name = "mqtt.anonymous",
+     .type = CONF_STRING,
+     .dflt = "",
+     .help = "Id of a policy in the tenant \"default\": clients without any credential may come in on listeners "
+             "without TLS "
+             "and do what it allows; for tests and trusted networks; empty: they are refused."},
     {.name = "mqtt.publishes_per_client",
      .type = CONF_INT,
      .dflt = "0",
@@ -78,7 +85,7 @@ const struct conf_key mqtt_conf[MQTT_CONF_LEN] = {
      .dflt = "32",
      .min = 0,
      .max = 1024,
-     .help = "Topic aliases that an MQTT 5 client may set."},
+     .help = "Topic aliases that an MQTT 5 client may set, and that are set towards it at most."},
     {.name = "mqtt.topic_max",
      .type = CONF_SIZE,
      .dflt = "1KiB",
@@ -105,12 +112,53 @@ const struct conf_key mqtt_conf[MQTT_CONF_LEN] = {
      .help = "Most topic filters in one SUBSCRIBE."},
     {.name = "mqtt.queue_max",
      .type = CONF_INT,
-     .dflt = "1000",
+     .dflt = "10000",
      .min = 1,
      .max = 1000000,
-     .help = "Messages that wait for one connected device, 16 MiB in all; when a device falls behind further, its "
-             "connection ends and "
-             "it gets what is pending after it has connected again."},
+     .help =
+         "Messages that wait for one connected client, 16 MiB in all, beside what its stored queue holds; what happens "
+         "beyond is mqtt.slow_consumer."},
+    {.name = "mqtt.slow_consumer",
+     .type = CONF_ENUM,
+     .dflt = "disconnect",
+     .choices = "disconnect drop",
+     .help =
+         "What happens to a client whose session ends with its connection and that falls behind mqtt.queue_max: its "
+         "connection ends, or further messages are dropped and counted. A device's own messages are never dropped, it "
+         "is "
+         "disconnected and gets what is pending after it has connected again."},
+    {.name = "mqtt.send_max",
+     .type = CONF_INT,
+     .dflt = "256",
+     .min = 1,
+     .max = 8192,
+     .help = "Messages to one client that may wait for its acknowledgement; fewer when its receive maximum is lower."},
+    {.name = "mqtt.output_max",
+     .type = CONF_SIZE,
+     .dflt = "4MiB",
+     .min = 512 << 10,
+     .max = 256 << 20,
+     .help =
+         "Bytes that wait for one client that reads slowly; QoS 0 messages beyond half of it are dropped and counted, "
+         "beyond all of it the connection ends."},
+    {.name = "mqtt.redirect",
+     .type = CONF_ENUM,
+     .dflt = "off",
+     .choices = "off use_another moved",
+     .help =
+         "Sends every client to another server, for the time being (use_another) or for good (moved); MQTT 5 clients "
+         "are told mqtt.redirect_to."},
+    {.name = "mqtt.redirect_to",
+     .type = CONF_STRING,
+     .dflt = "",
+     .help = "Where to send clients: host:port, several with a space between; without mqtt.redirect they are told when "
+             "this "
+             "server stops."},
+    {.name = "mqtt.response_information",
+     .type = CONF_STRING,
+     .dflt = "",
+     .help = "What an MQTT 5 client that asks for response information is told, such as a topic prefix; ${client.id} "
+             "stands for its id; empty: nothing."},
     {.name = "mqtt.pending_max",
      .type = CONF_INT,
      .dflt = "50000",

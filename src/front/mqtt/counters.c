@@ -6,7 +6,10 @@
 
 #define MESSAGES_HELP "Messages from devices by kind and outcome; stored ones are durable."
 #define CONNECTS_HELP "CONNECT packets by outcome."
-#define DOWN_HELP     "Messages to devices by what became of them."
+#define IN_HELP       "Messages from clients for other clients, by QoS and outcome."
+#define OUT_HELP      "Messages sent to clients, by QoS."
+#define ACKED_HELP    "Messages that clients have acknowledged."
+#define DROP_HELP     "Messages to clients that were not sent, by reason."
 
 static struct metric counters[COUNT__LEN] = {
     [COUNT_CONNECTIONS] = {"muster_mqtt_connections", "", "Open MQTT connections.", METRIC_GAUGE, 0, NULL},
@@ -16,10 +19,6 @@ static struct metric counters[COUNT__LEN] = {
                                 NULL},
     [COUNT_TLS_FAILURES] = {"muster_mqtt_tls_failures_total", "", "TLS handshakes that failed.", METRIC_COUNTER, 0,
                             NULL},
-    [COUNT_DOWN_SENT] = {"muster_mqtt_downlinks_total", "outcome=\"sent\"", DOWN_HELP, METRIC_COUNTER, 0, NULL},
-    [COUNT_DOWN_ACKED] = {"muster_mqtt_downlinks_total", "outcome=\"acknowledged\"", DOWN_HELP, METRIC_COUNTER, 0,
-                          NULL},
-    [COUNT_DOWN_DROPPED] = {"muster_mqtt_downlinks_total", "outcome=\"dropped\"", DOWN_HELP, METRIC_COUNTER, 0, NULL},
 };
 
 #define KIND(route, name)                                                                                              \
@@ -38,8 +37,36 @@ static struct metric messages[ROUTE__COUNT][2] = {
 static struct metric lost = {
     "muster_messages_total", "kind=\"unknown\",outcome=\"refused\"", MESSAGES_HELP, METRIC_COUNTER, 0, NULL};
 
+#define QOS(name, help, labels)                                                                                        \
+    {                                                                                                                  \
+        {name, "qos=\"0\"" labels, help, METRIC_COUNTER, 0, NULL},                                                     \
+            {name, "qos=\"1\"" labels, help, METRIC_COUNTER, 0, NULL},                                                 \
+            {name, "qos=\"2\"" labels, help, METRIC_COUNTER, 0, NULL},                                                 \
+    }
+static struct metric relayed[2][3] = {
+    [false] = QOS("muster_mqtt_publishes_received_total", IN_HELP, ",outcome=\"refused\""),
+    [true] = QOS("muster_mqtt_publishes_received_total", IN_HELP, ",outcome=\"taken\""),
+};
+static struct metric sent[3] = QOS("muster_mqtt_publishes_sent_total", OUT_HELP, "");
+static struct metric acked = {"muster_mqtt_publishes_acknowledged_total", "", ACKED_HELP, METRIC_COUNTER, 0, NULL};
+#define DROP(why, name)                                                                                                \
+    [why] = {"muster_mqtt_publishes_dropped_total", "reason=\"" name "\"", DROP_HELP, METRIC_COUNTER, 0, NULL}
+static struct metric drops[DROP__COUNT] = {
+    DROP(DROP_NOT_SUBSCRIBED, "not_subscribed"), DROP(DROP_SLOW, "slow_consumer"), DROP(DROP_QUEUE_FULL, "queue_full"),
+    DROP(DROP_TOO_LARGE, "too_large"),           DROP(DROP_EXPIRED, "expired"),
+};
+
 static void register_all(void)
 {
+    for (unsigned i = 0; i < 3; i++) {
+        metric_register(&relayed[true][i]);
+        metric_register(&relayed[false][i]);
+        metric_register(&sent[i]);
+    }
+    for (unsigned i = 0; i < DROP__COUNT; i++) {
+        metric_register(&drops[i]);
+    }
+    metric_register(&acked);
     for (unsigned i = 0; i < COUNT__LEN; i++) {
         metric_register(&counters[i]);
     }
@@ -69,4 +96,24 @@ void counter_message(enum route r, bool stored, int64_t n)
 void counter_message_lost_route(void)
 {
     metric_add(&lost, 1);
+}
+
+void counter_relay(uint8_t qos, bool taken)
+{
+    metric_add(&relayed[taken][qos], 1);
+}
+
+void counter_sent(uint8_t qos)
+{
+    metric_add(&sent[qos], 1);
+}
+
+void counter_acked(void)
+{
+    metric_add(&acked, 1);
+}
+
+void counter_drop(enum drop why)
+{
+    metric_add(&drops[why], 1);
 }

@@ -5,10 +5,11 @@
 
 #include "base/clock.h"
 #include "base/log.h"
+#include "front/mqtt/connect.h"
 #include "front/mqtt/counters.h"
+#include "front/mqtt/looking.h"
 
 #define THROTTLE_MS 50
-#define ONE         1000 // a PUBLISH, in units of credit
 
 // --- life --------------------------------------------------------------------------------------------------------
 
@@ -24,9 +25,9 @@ enum status mqtt_conn_new(struct mqtt_loop *home, struct conn *net)
     mc->home = home;
     mc->version = MQTT_V311;
     mc->state = MS_NEW;
-    mc->credit = (int64_t)home->front->settings.publish_burst * ONE;
-    mc->credit_ms = loop_now_ms(home->loop);
-    session_init(&mc->session, &home->front->settings.session);
+    mc->expiry_s = BROKER_EXPIRY_KEEP;
+    mc->window = home->front->settings.send_max;
+    mqtt_marks_read(0, mc->granted);
     timer_init(&mc->timer, home->loop, on_timer);
     mc->next = home->conns;
     if (mc->next != NULL) {
@@ -34,18 +35,21 @@ enum status mqtt_conn_new(struct mqtt_loop *home, struct conn *net)
     }
     home->conns = mc;
     conn_set_user(net, mc);
+    looking_accepted(mc);
     return ST_OK;
 }
 
-static void aliases_free(struct mqtt_conn *mc)
+// What a shared subscription has sent here and was not acknowledged goes to another client (4.8.2).
+static void give_back(struct mqtt_conn *mc)
 {
-    for (unsigned i = 0; mc->aliases != NULL && i < mc->home->front->settings.alias_max; i++) {
-        free(mc->aliases[i].topic);
+    struct waiting *w;
+    while (mc->out != NULL && (w = outbox_give_back(mc->out)) != NULL) {
+        broker_give_back(mc->home->broker, message_ref(w->msg), w->share);
+        waiting_free(w);
     }
-    free(mc->aliases);
 }
 
-void mqtt_conn_free(struct mqtt_conn *mc)
+void mqtt_conn_detach(struct mqtt_conn *mc)
 {
     timer_stop(&mc->timer);
     if (mc->prev != NULL) {
@@ -56,11 +60,29 @@ void mqtt_conn_free(struct mqtt_conn *mc)
     if (mc->next != NULL) {
         mc->next->prev = mc->prev;
     }
-    leave_free(mc->leave);
+    mc->next = mc->prev = NULL;
+    mc->net = NULL;
+    if (mc->link != NULL) {
+        mc->link->front = NULL;
+    }
+    give_back(mc);
+    auth_end(mc);
+}
+
+void mqtt_conn_free(struct mqtt_conn *mc)
+{
+    broker_session_unref(mc->session);
+    permit_unref(mc->permit);
+    if (mc->counted) {
+        quota_give(mc->home->front->quotas, mc->link->who.tenant, QUOTA_CONNECTIONS, 1);
+    }
     link_unref(mc->link);
-    session_release(&mc->session);
+    outbox_free(mc->out);
+    alias_free(mc->aliases_in, mc->home->front->settings.alias_max);
+    alias_out_free(mc->aliases_out);
     acks_release(&mc->acks);
-    aliases_free(mc);
+    ids_release(&mc->inbound);
+    free(mc->detail);
     free(mc);
 }
 
@@ -70,31 +92,67 @@ struct mqtt_conn *mqtt_conn_find(struct mqtt_loop *home, uint64_t id)
     return net != NULL ? conn_user(net) : NULL;
 }
 
+const char *mqtt_conn_name(const struct mqtt_conn *mc)
+{
+    return mc->entered || mc->who != WHO_NOBODY ? mc->link->who.name : "";
+}
+
 // --- ending ------------------------------------------------------------------------------------------------------
 
-static void send_disconnect(struct mqtt_conn *mc, uint8_t reason, const char *text)
+static void send_disconnect(struct mqtt_conn *mc, uint8_t reason, const char *text, const char *reference)
 {
     struct mqtt_packet p;
     p.type = MQTT_DISCONNECT;
     p.u.disconnect = (struct mqtt_disconnect){.reason = reason};
-    p.u.disconnect.props.present = MQTT_P_REASON_STRING;
-    p.u.disconnect.props.reason_string = slice_str(text);
+    struct mqtt_props *props = &p.u.disconnect.props;
+    if (mc->problem_info && (mc->packet_max == 0 || strlen(text) + 16 <= mc->packet_max)) {
+        props->present = MQTT_P_REASON_STRING;
+        props->reason_string = slice_str(text);
+    }
+    if (reference != NULL) {
+        props->present |= MQTT_P_SERVER_REF;
+        props->server_ref = slice_str(reference);
+    }
     mqtt_conn_send(mc, &p);
 }
 
-void mqtt_conn_end(struct mqtt_conn *mc, uint8_t reason, const char *why, const char *text)
+// The connection is over, whatever was said.
+static void close_with(struct mqtt_conn *mc, const char *why, const char *text)
+{
+    mc->state = MS_CLOSING;
+    mc->why = why;
+    mc->detail = text[0] != '\0' ? strdup(text) : NULL; // without memory the reason alone is kept
+    timer_stop(&mc->timer);
+    conn_close(mc->net, text);
+}
+
+static void end_with(struct mqtt_conn *mc, uint8_t reason, const char *why, const char *text, const char *reference)
 {
     if (mc->state == MS_CLOSING) {
         return;
     }
     if (mc->version == MQTT_V5 && (mc->state == MS_OPEN || mc->state == MS_ENDING)) {
-        send_disconnect(mc, reason, text);
+        send_disconnect(mc, reason, text, reference);
     }
-    mc->state = MS_CLOSING;
-    mc->why = why;
-    snprintf(mc->detail, sizeof(mc->detail), "%s", text);
-    timer_stop(&mc->timer);
-    conn_close(mc->net, text);
+    close_with(mc, why, text);
+}
+
+void mqtt_conn_end(struct mqtt_conn *mc, uint8_t reason, const char *why, const char *text)
+{
+    end_with(mc, reason, why, text, NULL);
+}
+
+void mqtt_conn_stop(struct mqtt_conn *mc)
+{
+    const struct mqtt_settings *s = &mc->home->front->settings;
+    bool elsewhere = s->redirect_to[0] != '\0';
+    uint8_t reason = !elsewhere ? MQTT_RC_SHUTTING_DOWN : s->redirect != 0 ? s->redirect : MQTT_RC_USE_ANOTHER;
+    end_with(mc, reason, "server_shutdown", "the server is shutting down", elsewhere ? s->redirect_to : NULL);
+}
+
+void mqtt_conn_no_memory(struct mqtt_conn *mc, const char *text)
+{
+    mqtt_conn_end(mc, MQTT_RC_QUOTA, "no_memory", text);
 }
 
 bool mqtt_conn_source_may(const struct mqtt_conn *mc)
@@ -113,7 +171,7 @@ void mqtt_conn_violation(struct mqtt_conn *mc, uint8_t reason, const char *text)
 {
     if (worth_a_line(mc)) {
         log_info("mqtt", "protocol error", LOGU("conn", conn_id(mc->net)), LOGS("peer", conn_peer_addr(mc->net)),
-                 LOGS("device", mc->link != NULL ? mc->link->who.name : ""), LOGS("error", text));
+                 LOGS("client", mqtt_conn_name(mc)), LOGS("error", text));
     }
     mqtt_conn_end(mc, reason, "protocol_error", text);
 }
@@ -139,35 +197,34 @@ static void on_timer(struct timer *t)
 
 // --- input -------------------------------------------------------------------------------------------------------
 
-// The client's credit now. Reckoned when it is asked for: no timer per connection.
-static int64_t credit(struct mqtt_conn *mc)
+static int64_t now_us(const struct mqtt_conn *mc)
 {
-    const struct mqtt_settings *s = &mc->home->front->settings;
-    int64_t now_ms = loop_now_ms(mc->home->loop);
-    int64_t full = (int64_t)s->publish_burst * ONE;
-    int64_t gained = (now_ms - mc->credit_ms) * s->publish_rate;
-    mc->credit = gained > full - mc->credit ? full : mc->credit + gained;
-    mc->credit_ms = now_ms;
-    return mc->credit;
+    return loop_now_ms(mc->home->loop) * 1000;
 }
 
-void mqtt_conn_charge(struct mqtt_conn *mc)
+// Held for its rate: looked at again when the shortest wait is over, at least every THROTTLE_MS.
+static void throttle(struct mqtt_loop *home)
 {
-    if (mc->home->front->settings.publish_rate > 0) {
-        mc->credit = credit(mc) - ONE;
+    if (!home->throttle.armed) {
+        timer_start(&home->throttle, THROTTLE_MS, 0);
     }
+}
+
+void mqtt_conn_charge(struct mqtt_conn *mc, size_t bytes)
+{
+    mc->too_fast = quota_message(&mc->quota, mc->home->quotas, bytes, now_us(mc)) > 0;
 }
 
 static bool too_fast(struct mqtt_conn *mc)
 {
-    struct mqtt_loop *home = mc->home;
-    if (home->front->settings.publish_rate == 0 || mc->state != MS_OPEN || credit(mc) >= ONE) {
+    if (!mc->too_fast || mc->state != MS_OPEN) {
         return false;
     }
-    if (!home->throttle.armed) {
-        timer_start(&home->throttle, THROTTLE_MS, 0);
+    mc->too_fast = quota_wait(&mc->quota, mc->home->quotas, now_us(mc)) > 0;
+    if (mc->too_fast) {
+        throttle(mc->home);
     }
-    return true;
+    return mc->too_fast;
 }
 
 void mqtt_throttle_due(struct timer *t)
@@ -238,7 +295,8 @@ size_t mqtt_conn_input(struct mqtt_conn *mc, struct slice in)
         const struct mqtt_limits *limits = mc->state == MS_OPEN ? &s->limits : &s->limits_before_auth;
         struct mqtt_error err = {0, ""};
         size_t n = 0;
-        enum mqtt_result r = mqtt_decode(slice_from(in, used), mc->version, limits, &p, &n, NULL, &err);
+        struct slice rest = slice_from(in, used);
+        enum mqtt_result r = mqtt_decode(rest, mc->version, limits, &p, &n, NULL, &err);
         if (r == MQTT_MORE) {
             if (mc->state == MS_NEW && in.len > 0 && p.type != MQTT_CONNECT) {
                 on_first_not_connect(mc, &p); // a stranger's bytes are not gathered in vain
@@ -246,8 +304,17 @@ size_t mqtt_conn_input(struct mqtt_conn *mc, struct slice in)
             return used;
         }
         if (r == MQTT_BAD) {
+            looking_bad(mc, rest, err.text);
             on_undecodable(mc, &p, &err);
             break;
+        }
+        mc->home->packet = slice_head(rest, n);
+        bool held_back = mc->state == MS_CONNECTING || mc->state == MS_ENDING; // it comes again
+        if (mc->home->looking && !held_back) {
+            if (p.type == MQTT_CONNECT) {
+                looking_connect(mc, &p.u.connect);
+            }
+            looking_in(mc, mc->home->packet);
         }
         if (!mqtt_actions[mc->state][p.type](mc, &p)) {
             break;
@@ -267,17 +334,10 @@ static bool on_servers_packet(struct mqtt_conn *mc, const struct mqtt_packet *p)
     return true;
 }
 
-static bool on_qos2_packet(struct mqtt_conn *mc, const struct mqtt_packet *p)
+static bool on_not_auth(struct mqtt_conn *mc, const struct mqtt_packet *p)
 {
     (void)p;
-    mqtt_conn_violation(mc, MQTT_RC_PROTOCOL_ERROR, "a QoS 2 acknowledgement without a QoS 2 message");
-    return true;
-}
-
-static bool on_auth(struct mqtt_conn *mc, const struct mqtt_packet *p)
-{
-    (void)p;
-    mqtt_conn_violation(mc, MQTT_RC_PROTOCOL_ERROR, "AUTH without an authentication method in CONNECT (4.12-1)");
+    mqtt_conn_violation(mc, MQTT_RC_PROTOCOL_ERROR, "before CONNACK only AUTH and DISCONNECT may follow (3.1.2-30)");
     return true;
 }
 
@@ -292,20 +352,20 @@ static bool on_pingreq(struct mqtt_conn *mc, const struct mqtt_packet *p)
 static bool on_disconnect(struct mqtt_conn *mc, const struct mqtt_packet *p)
 {
     const struct mqtt_disconnect *d = &p->u.disconnect;
-    if (MQTT_HAS(&d->props, MQTT_P_SESSION_EXPIRY) && d->props.session_expiry != 0 && !mc->session_expiry) {
-        mqtt_conn_violation(mc, MQTT_RC_PROTOCOL_ERROR,
-                            "a session expiry in DISCONNECT after none in CONNECT (3.14.2.2.2)");
-        return true;
+    if (MQTT_HAS(&d->props, MQTT_P_SESSION_EXPIRY)) {
+        if (d->props.session_expiry != 0 && mc->expiry_zero) {
+            mqtt_conn_violation(mc, MQTT_RC_PROTOCOL_ERROR,
+                                "a session expiry in DISCONNECT after none in CONNECT (3.1.2.11.2)");
+            return true;
+        }
+        mc->expiry_s = d->props.session_expiry == BROKER_EXPIRY_KEEP ? UINT32_MAX : d->props.session_expiry;
     }
+    mc->will_off = d->reason == MQTT_RC_SUCCESS; // 3.14.4-3
     char text[64] = "";
     if (d->reason != MQTT_RC_SUCCESS) {
         snprintf(text, sizeof(text), "the client gave reason 0x%02x", d->reason);
     }
-    mc->state = MS_CLOSING;
-    mc->why = "client_disconnect";
-    snprintf(mc->detail, sizeof(mc->detail), "%s", text);
-    timer_stop(&mc->timer);
-    conn_close(mc->net, "");
+    close_with(mc, "client_disconnect", text);
     return true;
 }
 
@@ -349,6 +409,25 @@ const mqtt_action mqtt_actions[MS__COUNT][16] = {
             [MQTT_DISCONNECT] = on_first_not_connect,
             [MQTT_AUTH] = on_first_not_connect,
         },
+    [MS_AUTHENTICATING] =
+        {
+            [0] = on_not_auth,
+            [MQTT_CONNECT] = on_second_connect,
+            [MQTT_CONNACK] = on_not_auth,
+            [MQTT_PUBLISH] = on_not_auth,
+            [MQTT_PUBACK] = on_not_auth,
+            [MQTT_PUBREC] = on_not_auth,
+            [MQTT_PUBREL] = on_not_auth,
+            [MQTT_PUBCOMP] = on_not_auth,
+            [MQTT_SUBSCRIBE] = on_not_auth,
+            [MQTT_SUBACK] = on_not_auth,
+            [MQTT_UNSUBSCRIBE] = on_not_auth,
+            [MQTT_UNSUBACK] = on_not_auth,
+            [MQTT_PINGREQ] = on_not_auth,
+            [MQTT_PINGRESP] = on_not_auth,
+            [MQTT_DISCONNECT] = on_disconnect,
+            [MQTT_AUTH] = mqtt_on_auth,
+        },
     [MS_CONNECTING] = ALL(on_early),
     [MS_OPEN] =
         {
@@ -357,9 +436,9 @@ const mqtt_action mqtt_actions[MS__COUNT][16] = {
             [MQTT_CONNACK] = on_servers_packet,
             [MQTT_PUBLISH] = mqtt_on_publish,
             [MQTT_PUBACK] = mqtt_on_puback,
-            [MQTT_PUBREC] = on_qos2_packet,
-            [MQTT_PUBREL] = on_qos2_packet,
-            [MQTT_PUBCOMP] = on_qos2_packet,
+            [MQTT_PUBREC] = mqtt_on_pubrec,
+            [MQTT_PUBREL] = mqtt_on_pubrel,
+            [MQTT_PUBCOMP] = mqtt_on_pubcomp,
             [MQTT_SUBSCRIBE] = mqtt_on_subscribe,
             [MQTT_SUBACK] = on_servers_packet,
             [MQTT_UNSUBSCRIBE] = mqtt_on_unsubscribe,
@@ -367,7 +446,7 @@ const mqtt_action mqtt_actions[MS__COUNT][16] = {
             [MQTT_PINGREQ] = on_pingreq,
             [MQTT_PINGRESP] = on_servers_packet,
             [MQTT_DISCONNECT] = on_disconnect,
-            [MQTT_AUTH] = on_auth,
+            [MQTT_AUTH] = mqtt_on_reauth,
         },
     [MS_ENDING] = ALL(on_early),
     [MS_CLOSING] = ALL(on_late),
@@ -377,5 +456,12 @@ void mqtt_conn_send(struct mqtt_conn *mc, const struct mqtt_packet *p)
 {
     // Without room the buffer is marked failed, and the connection overflows when it is flushed.
     (void)mqtt_encode(conn_out(mc->net), mc->version, p);
+    conn_flush_later(mc->net);
+}
+
+void mqtt_conn_send_ack(struct mqtt_conn *mc, enum mqtt_type type, uint16_t packet_id, uint8_t reason, const char *text)
+{
+    bool wanted = text != NULL && mc->problem_info && (mc->packet_max == 0 || strlen(text) + 16 <= mc->packet_max);
+    (void)mqtt_encode_ack(conn_out(mc->net), mc->version, type, packet_id, reason, wanted ? text : NULL);
     conn_flush_later(mc->net);
 }

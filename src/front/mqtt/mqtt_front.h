@@ -1,4 +1,4 @@
-// MQTT for devices: one front object for all loops and listeners, plain and TLS.
+// MQTT for devices and applications: one front object for all loops and listeners, plain and TLS.
 //
 //   mqtt_front_new -> listeners (with mqtt_front_service) -> mqtt_front_stop -> mqtt_front_free
 //
@@ -9,17 +9,25 @@
 
 #include "core/conf.h"
 #include "core/core.h"
+#include "domain/broker/broker.h"
 #include "net/conn.h"
 
-#define MQTT_CONF_LEN 18
+#define MQTT_CONF_LEN 25
 extern const struct conf_key mqtt_conf[MQTT_CONF_LEN];
 
 struct mqtt_front;
+struct trace_hub;
+// What the front works with; all outlive it.
+struct mqtt_parts {
+    struct core *core;
+    struct broker *broker;
+    struct trace_hub *traces; // NULL: connections cannot be traced
+};
 
-// Before the loops run. `loops` (copied) are all the loops that connections may live on; `conf` is read here and not kept.
+// Before the loops run, after quotas_set. `loops` (copied) are all the loops that connections may live on; `conf` is read here and not kept.
 // ST_NOMEM.
-enum status mqtt_front_new(struct core *core, struct loop *const *loops, unsigned loops_len, const struct conf *conf,
-                           struct mqtt_front **ret, struct err *err);
+enum status mqtt_front_new(const struct mqtt_parts *parts, struct loop *const *loops, unsigned loops_len,
+                           const struct conf *conf, struct mqtt_front **ret, struct err *err);
 // MQTT as a listener offers it: for struct listen_conf. `f` stays the caller's and outlives the listener.
 struct conn_service mqtt_front_service(struct mqtt_front *f);
 // Any thread. Every open connection is told that the server shuts down (MQTT 5: DISCONNECT 0x8B) and closed once its

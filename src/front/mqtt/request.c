@@ -37,8 +37,9 @@ struct request {
     struct link *link; // one reference
     uint64_t conn;
     uint16_t packet_id;
-    uint64_t id; // of the command
-    json_t *doc; // provisioning: the request without its csr and device
+    struct broker_session *once; // QoS 2 in a durable session: its packet id is kept; the connection's reference
+    uint64_t id;                 // of the command
+    json_t *doc;                 // provisioning: the request without its csr and device
     json_t *csr;
     json_t *device;
     struct buf answer;
@@ -228,6 +229,9 @@ static enum status request_run(struct tx *tx, struct op *op, struct err *err)
         s = r->answer.starved ? err_set(err, ST_NOMEM, "no memory for the answer")
                               : err_set(err, ST_TOO_LARGE, "the answer is larger than %zu bytes", ANSWER_MAX);
     }
+    if (s == ST_OK && r->once != NULL) {
+        s = broker_inbound_put(tx, r->once, r->packet_id, err);
+    }
     return s == ST_OK && r->def->stored ? ledger_stored(tx, r->link, err) : s;
 }
 
@@ -258,7 +262,7 @@ static void send_answer(struct mqtt_conn *mc, const struct request_def *def, con
     if (d != NULL) {
         mqtt_deliver_to(mc, d);
     } else {
-        mqtt_conn_end(mc, MQTT_RC_QUOTA, "no_memory", "no memory for an answer");
+        mqtt_conn_no_memory(mc, "no memory for an answer");
     }
 }
 
@@ -272,7 +276,7 @@ static void request_answer(struct mqtt_conn *mc, struct request *r)
         }
         send_answer(mc, r->def, &r->answer);
     }
-    // A 3.1.1 device that has its answer is not cut off for what the answer says.
+    // A device before MQTT 5 that has its answer is not cut off for what the answer says.
     bool said = answers && mc->version != MQTT_V5;
     mqtt_publish_settle(mc, r->packet_id, said ? ST_OK : s, s != ST_OK ? reason_say(s, &r->op.err) : NULL);
     mqtt_publish_flush(mc);
@@ -380,6 +384,7 @@ enum status request_submit(struct mqtt_conn *mc, enum route route, struct slice 
         return refuse_early(mc, r, route, s, err);
     }
     r->packet_id = b->packet_id;
+    r->once = b->qos == 2 && mc->durable ? mc->session : NULL;
     if (def->stored) {
         ledger_received(r->link);
     }

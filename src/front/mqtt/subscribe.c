@@ -1,12 +1,12 @@
-// SUBSCRIBE and UNSUBSCRIBE. Subscribing to desired values or commands makes the core send what is pending.
+// SUBSCRIBE and UNSUBSCRIBE: one operation each, whose end sends the answer. Filters of the server's own topics stay here (the
+// session keeps them as one number); all others are the broker's. Subscribing to desired values or commands makes the core
+// send what is pending.
 #include <stdlib.h>
 
 #include "domain/command/command.h"
 #include "domain/twin/twin.h"
 #include "front/mqtt/mqtt_conn.h"
 #include "front/mqtt/reason.h"
-
-#define QOS_MAX 1
 
 // Sends what waits for the device, once it listens.
 struct push {
@@ -48,7 +48,7 @@ static void push_done(struct op *op)
     free(p);
 }
 
-static void push_submit(struct mqtt_conn *mc, bool twin, bool commands)
+void mqtt_push_pending(struct mqtt_conn *mc, bool twin, bool commands)
 {
     if (!twin && !commands) {
         return;
@@ -68,61 +68,221 @@ static void push_submit(struct mqtt_conn *mc, bool twin, bool commands)
     core_submit(mc->home->front->core, &p->op);
 }
 
-static void send_reasons(struct mqtt_conn *mc, enum mqtt_type type, uint16_t packet_id, struct slice reasons)
+// --- native subscriptions ------------------------------------------------------------------------------------------
+
+uint32_t mqtt_marks(const uint8_t granted[SUB__COUNT])
+{
+    uint32_t marks = 0;
+    for (unsigned i = 0; i < SUB__COUNT; i++) {
+        marks |= (granted[i] == NOT_SUBSCRIBED ? 0u : granted[i] + 1u) << (4 * i);
+    }
+    return marks;
+}
+
+void mqtt_marks_read(uint32_t marks, uint8_t granted[SUB__COUNT])
+{
+    for (unsigned i = 0; i < SUB__COUNT; i++) {
+        unsigned m = marks >> (4 * i) & 0xf;
+        granted[i] = m == 0 ? NOT_SUBSCRIBED : (uint8_t)(m - 1);
+    }
+}
+
+// --- the operation -------------------------------------------------------------------------------------------------
+
+struct subscribe_op {
+    struct op op;
+    struct link *link;              // one reference
+    struct broker_session *session; // the connection's; the operation that ends it comes later
+    struct mqtt_packet packet;      // filters in bytes
+    enum mqtt_version version;
+    bool durable;
+    uint8_t granted[SUB__COUNT]; // as they will be
+    bool news[SUB__COUNT];
+    struct buf reasons; // in bytes, behind the filters
+    uint8_t bytes[];
+};
+
+// QoS 2 only where the packet id lives as long as the session: what is pending is pushed again with a new one.
+static uint8_t native_qos(const struct subscribe_op *so, uint8_t qos)
+{
+    return so->durable && qos > 1 ? 1 : qos;
+}
+
+static uint8_t subscribe_native(struct subscribe_op *so, const struct mqtt_filter *f)
+{
+    enum sub sub;
+    enum status s = topics_sub(f->filter, so->link->who.kind, &sub, NULL);
+    if (s != ST_OK) {
+        return reason_suback(so->version, s);
+    }
+    so->granted[sub] = native_qos(so, f->qos);
+    so->news[sub] = true;
+    return so->granted[sub];
+}
+
+static enum status subscribe_one(struct tx *tx, struct subscribe_op *so, const struct mqtt_filter *f, struct err *err)
+{
+    uint8_t reason = MQTT_RC_UNSPECIFIED;
+    enum status s = ST_OK;
+    if (so->session == NULL || topics_is_native(f->filter)) {
+        reason = subscribe_native(so, f);
+    } else {
+        const struct broker_sub sub = {
+            .filter = f->filter,
+            .qos = f->qos,
+            .retain_handling = f->retain_handling,
+            .no_local = f->no_local,
+            .retain_as_published = f->retain_as_published,
+            .id = MQTT_HAS(&so->packet.u.subscribe.props, MQTT_P_SUB_ID) ? so->packet.u.subscribe.props.sub_id : 0};
+        s = broker_subscribe(tx, so->session, &sub, &reason, err);
+    }
+    buf_u8(&so->reasons, so->version != MQTT_V5 && reason >= 0x80 ? MQTT_RC_UNSPECIFIED : reason);
+    return s;
+}
+
+static enum status unsubscribe_one(struct tx *tx, struct subscribe_op *so, const struct mqtt_filter *f, struct err *err)
+{
+    bool was = false;
+    enum status s = ST_OK;
+    enum sub sub;
+    if (so->session != NULL && !topics_is_native(f->filter)) {
+        s = broker_unsubscribe(tx, so->session, f->filter, &was, err);
+    } else if (topics_sub(f->filter, so->link->who.kind, &sub, NULL) == ST_OK) {
+        was = so->granted[sub] != NOT_SUBSCRIBED;
+        so->granted[sub] = NOT_SUBSCRIBED;
+    }
+    buf_u8(&so->reasons, was ? MQTT_RC_SUCCESS : MQTT_RC_NO_SUBSCRIPTION);
+    return s;
+}
+
+static enum status subscribe_run(struct tx *tx, struct op *op, struct err *err)
+{
+    struct subscribe_op *so = (struct subscribe_op *)op;
+    bool on = so->packet.type == MQTT_SUBSCRIBE;
+    enum status s = ST_OK;
+    if (so->session != NULL) { // operations before this one may have changed them
+        mqtt_marks_read(broker_session_marks(so->session), so->granted);
+    }
+    struct mqtt_filter f;
+    size_t pos = 0;
+    while (s == ST_OK && mqtt_filter_next(&so->packet, so->version, &pos, &f)) {
+        s = on ? subscribe_one(tx, so, &f, err) : unsubscribe_one(tx, so, &f, err);
+    }
+    uint32_t marks = mqtt_marks(so->granted);
+    if (s == ST_OK && so->session != NULL && marks != broker_session_marks(so->session)) {
+        s = broker_session_mark(tx, so->session, marks, err);
+    }
+    return s;
+}
+
+static void send_reasons(struct mqtt_conn *mc, const struct subscribe_op *so)
 {
     struct mqtt_packet p;
-    p.type = type;
-    p.u.suback = (struct mqtt_suback){.packet_id = packet_id, .reasons = reasons};
+    p.type = so->packet.type == MQTT_SUBSCRIBE ? MQTT_SUBACK : MQTT_UNSUBACK;
+    p.u.suback = (struct mqtt_suback){.packet_id = so->packet.u.subscribe.packet_id, .reasons = buf_view(&so->reasons)};
+    const char *text = so->op.status != ST_OK ? reason_say(so->op.status, &so->op.err) : "";
+    size_t size = strlen(text) + so->reasons.len + 16;
+    if (text[0] != '\0' && mc->problem_info && (mc->packet_max == 0 || size <= mc->packet_max)) {
+        p.u.suback.props.present = MQTT_P_REASON_STRING;
+        p.u.suback.props.reason_string = slice_str(text);
+    }
     mqtt_conn_send(mc, &p);
 }
 
-// One filter: granted QoS or the reason against it.
-static uint8_t subscribe_one(struct mqtt_conn *mc, const struct mqtt_filter *f, bool *news)
+// Nothing of it has happened: every filter is answered alike.
+static void all_failed(struct subscribe_op *so, uint8_t reason)
 {
-    enum sub sub;
-    if (mc->version == MQTT_V5 && slice_starts(f->filter, SLICE("$share/"))) {
-        return MQTT_RC_NO_SHARED;
+    buf_clear(&so->reasons);
+    for (unsigned i = 0; i < so->packet.u.subscribe.count; i++) {
+        buf_u8(&so->reasons, reason);
     }
-    enum status s = topics_sub(f->filter, mc->who, &sub, NULL);
-    if (s != ST_OK) {
-        return reason_suback(mc->version, s);
+}
+
+static void subscribed(struct mqtt_conn *mc, struct subscribe_op *so)
+{
+    if (so->op.status == ST_OK) {
+        for (unsigned i = 0; i < SUB__COUNT; i++) {
+            mc->granted[i] = so->granted[i];
+        }
+    } else if (so->packet.type == MQTT_UNSUBSCRIBE && so->version != MQTT_V5) {
+        // 3.1.1 cannot say that it failed: the client would not get rid of it.
+        mqtt_conn_end(mc, MQTT_RC_UNSPECIFIED, "refused", reason_say(so->op.status, &so->op.err));
+        return;
+    } else {
+        all_failed(so, reason_suback(so->version, so->op.status));
     }
-    uint8_t qos = f->qos < QOS_MAX ? f->qos : QOS_MAX;
-    session_subscribe(&mc->session, sub, qos);
-    news[sub] = true;
-    return qos;
+    send_reasons(mc, so);
+    mqtt_push_pending(mc, so->news[SUB_TWIN_DESIRED], so->news[SUB_COMMAND]);
+}
+
+static void subscribe_op_free(struct subscribe_op *so)
+{
+    link_unref(so->link);
+    free(so);
+}
+
+static void subscribe_done(struct op *op)
+{
+    struct subscribe_op *so = (struct subscribe_op *)op;
+    struct mqtt_conn *mc = so->link->front;
+    if (mc != NULL) {
+        mc->requests--;
+        if (mc->state != MS_CLOSING) {
+            subscribed(mc, so);
+        }
+        mqtt_conn_hold(mc);
+    }
+    subscribe_op_free(so);
+}
+
+// --- making it -----------------------------------------------------------------------------------------------------
+
+static struct subscribe_op *subscribe_op_new(struct mqtt_conn *mc, const struct mqtt_packet *p)
+{
+    struct slice filters = p->u.subscribe.filters;
+    struct subscribe_op *so = calloc(1, sizeof(*so) + filters.len + p->u.subscribe.count);
+    if (so == NULL) {
+        return NULL;
+    }
+    so->link = link_ref(mc->link);
+    so->session = mc->session;
+    so->packet = *p;
+    so->version = (enum mqtt_version)mc->version;
+    so->durable = mc->durable;
+    for (unsigned i = 0; i < SUB__COUNT; i++) {
+        so->granted[i] = mc->granted[i];
+    }
+    struct buf copy = buf_fixed(so->bytes, filters.len);
+    buf_slice(&copy, filters);
+    so->packet.u.subscribe.filters = buf_view(&copy);
+    so->packet.u.subscribe.props.raw = (struct slice){NULL, 0}; // only sub_id is looked at
+    so->reasons = buf_fixed(so->bytes + filters.len, p->u.subscribe.count);
+    so->op = (struct op){.run = subscribe_run,
+                         .done = subscribe_done,
+                         .reply_to = mc->home->loop,
+                         .who = &so->link->who,
+                         .name = p->type == MQTT_SUBSCRIBE ? "mqtt.subscribe" : "mqtt.unsubscribe"};
+    return so;
+}
+
+static bool submit(struct mqtt_conn *mc, const struct mqtt_packet *p)
+{
+    struct subscribe_op *so = subscribe_op_new(mc, p);
+    if (so == NULL) {
+        mqtt_conn_no_memory(mc, "no memory for a subscription");
+        return true;
+    }
+    mc->requests++;
+    core_submit(mc->home->front->core, &so->op);
+    return true;
 }
 
 bool mqtt_on_subscribe(struct mqtt_conn *mc, const struct mqtt_packet *p)
 {
-    if (MQTT_HAS(&p->u.subscribe.props, MQTT_P_SUB_ID)) {
-        mqtt_conn_violation(mc, MQTT_RC_NO_SUB_ID, "subscription identifiers are not supported");
-        return true;
-    }
-    uint8_t mem[1024]; // filters_max is at most this
-    struct buf reasons = buf_fixed(mem, sizeof(mem));
-    bool news[SUB__COUNT] = {false};
-    struct mqtt_filter f;
-    size_t pos = 0;
-    while (mqtt_filter_next(p, mc->version, &pos, &f)) {
-        buf_u8(&reasons, subscribe_one(mc, &f, news));
-    }
-    send_reasons(mc, MQTT_SUBACK, p->u.subscribe.packet_id, buf_view(&reasons));
-    push_submit(mc, news[SUB_TWIN_DESIRED], news[SUB_COMMAND]);
-    return true;
+    return submit(mc, p);
 }
 
 bool mqtt_on_unsubscribe(struct mqtt_conn *mc, const struct mqtt_packet *p)
 {
-    uint8_t mem[1024];
-    struct buf reasons = buf_fixed(mem, sizeof(mem));
-    struct mqtt_filter f;
-    size_t pos = 0;
-    while (mqtt_filter_next(p, mc->version, &pos, &f)) {
-        enum sub sub;
-        bool was = topics_sub(f.filter, mc->who, &sub, NULL) == ST_OK && session_unsubscribe(&mc->session, sub);
-        buf_u8(&reasons, was ? MQTT_RC_SUCCESS : MQTT_RC_NO_SUBSCRIPTION);
-    }
-    send_reasons(mc, MQTT_UNSUBACK, p->u.subscribe.packet_id, buf_view(&reasons));
-    return true;
+    return submit(mc, p);
 }

@@ -37,6 +37,11 @@ static const char subscribe_help[] =
     "no such topic filter; allowed are $muster/twin/desired, $muster/twin/get/reply, $muster/command/+/+, "
     "$muster/provision/response";
 
+static const char *kind_text(enum principal_kind who)
+{
+    return who == WHO_CLAIM ? "a claim" : who == WHO_DEVICE ? "a device" : "an application";
+}
+
 static bool route_matches(enum route r, struct slice topic, struct slice *ret_param)
 {
     if (!routes[r].var) {
@@ -58,9 +63,9 @@ enum status topics_route(struct slice topic, enum principal_kind who, enum route
     for (unsigned r = 0; r < ROUTE__COUNT; r++) {
         if (route_matches((enum route)r, topic, ret_param)) {
             *ret = (enum route)r;
-            return (routes[r].who >> who & 1u) != 0 ? ST_OK
-                                                    : err_set(err, ST_FORBIDDEN, "a %s may not publish to this topic",
-                                                              who == WHO_CLAIM ? "claim" : "device");
+            return (routes[r].who >> who & 1u) != 0
+                       ? ST_OK
+                       : err_set(err, ST_FORBIDDEN, "%s may not publish to this topic", kind_text(who));
         }
     }
     return err_set(err, ST_NOT_FOUND, "%s", publish_help);
@@ -71,9 +76,9 @@ enum status topics_sub(struct slice filter, enum principal_kind who, enum sub *r
     for (unsigned s = 0; s < SUB__COUNT; s++) {
         if (slice_eq_str(filter, subs[s].filter)) {
             *ret = (enum sub)s;
-            return (subs[s].who >> who & 1u) != 0 ? ST_OK
-                                                  : err_set(err, ST_FORBIDDEN, "a %s may not subscribe to this topic",
-                                                            who == WHO_CLAIM ? "claim" : "device");
+            return (subs[s].who >> who & 1u) != 0
+                       ? ST_OK
+                       : err_set(err, ST_FORBIDDEN, "%s may not subscribe to this topic", kind_text(who));
         }
     }
     return err_set(err, ST_NOT_FOUND, "%s", subscribe_help);
@@ -93,4 +98,9 @@ bool topics_sub_of(struct slice topic, enum sub *ret)
 const char *topics_filter(enum sub s)
 {
     return subs[s].filter;
+}
+
+bool topics_is_native(struct slice topic)
+{
+    return slice_starts(topic, SLICE("$muster/"));
 }

@@ -27,5 +27,7 @@ enum status topics_sub(struct slice filter, enum principal_kind who, enum sub *r
 // The subscription that a downlink topic belongs to; false for none.
 bool topics_sub_of(struct slice topic, enum sub *ret);
 const char *topics_filter(enum sub s);
+// A topic or filter under $muster/: the server's own, never the broker's.
+bool topics_is_native(struct slice topic);
 
 #endif

@@ -29,8 +29,9 @@ static void test_who_may_what(void **state)
         {"telemetry:read", "OAoivu"}, {"command:read", "OAoivu"}, {"command:send", "OAo"},
         {"presence:read", "OAoivu"},  {"ledger:read", "OAoivu"},  {"audit:read", "OAu"},
         {"settings:read", "OAoivu"},  {"settings:write", "OA"},   {"token:read", "OAoivu"},
-        {"token:write", "O"},         {"tenant:read", ""},        {"tenant:write", ""},
-        {"metrics:read", ""},
+        {"token:write", "O"},         {"policy:read", "OAoivu"},  {"policy:write", "OA"},
+        {"mqtt:connect", "OAo"},      {"tenant:read", ""},        {"tenant:write", ""},
+        {"metrics:read", ""},         {"diag:read", "OAo"},       {"diag:write", "OAo"},
     };
     assert_int_equal(sizeof(rows) / sizeof(rows[0]), PERM__COUNT);
     static const char letters[] = "OAoivu";

@@ -65,3 +65,6 @@ SELECT c.row, c.fingerprint, d.id, c.serial, c.state, c.reason, c.not_before_us,
        c.ended_us, c.generation
 FROM certificate c CROSS JOIN device d ON d.row = c.device
 WHERE c.device = ?1 AND c.generation < ?2 ORDER BY c.generation DESC
+
+-- name: certificate_newest_active
+SELECT der FROM certificate WHERE device = ?1 AND state = ?2 AND not_after_us > ?3 ORDER BY generation DESC LIMIT 1

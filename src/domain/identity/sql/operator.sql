@@ -1,6 +1,9 @@
 -- name: operator_by_hash
 SELECT row, hash, tenant, name, role, system, expires_us FROM operator_token WHERE hash = ?1
 
+-- name: operator_by_row
+SELECT row, hash, tenant, name, role, system, expires_us FROM operator_token WHERE row = ?1
+
 -- name: operator_insert
 INSERT INTO operator_token (row, tenant, name, role, system, hash, created_by, created_us, expires_us)
 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)

@@ -90,7 +90,7 @@ static const struct ingest_ack *wait_acks(struct world *w, size_t n)
 
 // --- on the loop's thread ------------------------------------------------------------------------------------------
 
-struct message {
+struct sent {
     struct link *link;
     const char *payload; // ' for "
     size_t len;          // 0: text
@@ -103,12 +103,12 @@ struct message {
 struct turn {
     struct testlive_fence fence;
     struct world *w;
-    struct message *messages;
+    struct sent *messages;
     size_t len;
     uint16_t packet_id;
 };
 
-static void put_one(struct world *w, struct message *m, uint16_t packet_id)
+static void put_one(struct world *w, struct sent *m, uint16_t packet_id)
 {
     char text[4096];
     snprintf(text, sizeof(text), "%s", m->payload);
@@ -117,7 +117,7 @@ static void put_one(struct world *w, struct message *m, uint16_t packet_id)
     }
     struct slice payload = m->len > 0 ? slice_make(m->payload, m->len) : slice_str(text);
     struct slice type = m->content_type != NULL ? slice_str(m->content_type) : (struct slice){NULL, 0};
-    m->status = ingest_put(w->in, m->link, packet_id, m->dup, payload, type, &m->err);
+    m->status = ingest_put(w->in, m->link, NULL, packet_id, m->dup, payload, type, &m->err);
 }
 
 static void turn_run(struct post *p)
@@ -130,7 +130,7 @@ static void turn_run(struct post *p)
 }
 
 // All of them in one turn of the loop.
-static void put(struct world *w, struct message *messages, size_t n)
+static void put(struct world *w, struct sent *messages, size_t n)
 {
     struct turn t = {.fence = {{NULL, turn_run}, PTHREAD_MUTEX_INITIALIZER, PTHREAD_COND_INITIALIZER, false},
                      .w = w,
@@ -307,7 +307,7 @@ static void messages_are_stored_acknowledged_and_counted(void **state)
     struct link *la = testlive_connect(&w->l, &a);
     struct link *lb = testlive_connect(&w->l, &b);
     world_start(w);
-    struct message m[] = {
+    struct sent m[] = {
         {.link = la, .payload = "{'t':21.4,'on':true,'s':'x'}"},
         {.link = la, .payload = "{'t':21.5}"},
         {.link = lb, .payload = "{'t':"},
@@ -363,13 +363,13 @@ static void a_limit_refuses_one_message_and_not_its_neighbours(void **state)
         }
         buf_str(&full, "}");
         buf_u8(&full, 0);
-        struct message m = {.link = link, .payload = (const char *)full.p};
+        struct sent m = {.link = link, .payload = (const char *)full.p};
         put(w, &m, 1);
         assert_int_equal(m.status, ST_OK);
         wait_acks(w, (size_t)k + 1);
     }
     buf_release(&full);
-    struct message m[] = {
+    struct sent m[] = {
         {.link = link, .payload = "{'ts':1000,'values':{'m1':2}}"},
         {.link = link, .payload = "{'ts':2000,'values':{'m1':2,'one.more':1}}"},
         {.link = link, .payload = "{'ts':3000,'values':{'m1':2}}"},
@@ -392,7 +392,7 @@ static void repeats_are_seen(void **state)
     struct device_ref d = testlive_device(&w->l, "d");
     struct link *link = testlive_connect(&w->l, &d);
     world_start(w);
-    struct message m[] = {
+    struct sent m[] = {
         {.link = link, .payload = "{'ts':1690000000000,'values':{'t':1,'u':2}}"},
         {.link = link, .payload = "{'ts':1690000000000,'values':{'t':1,'u':2}}", .dup = true},
         {.link = link, .payload = "{'ts':1690000000000,'values':{'t':1,'u':3}}", .dup = true}, // not all of it is there
@@ -439,7 +439,7 @@ static void a_deleted_device_stores_nothing(void **state)
     struct link *old = testlive_connect(&w->l, &d); // taken over, with messages still on their way
     struct link *link = testlive_connect(&w->l, &d);
     world_start(w);
-    struct message m[] = {{.link = link, .payload = "{'t':1}"}, {.link = old, .payload = "{'t':2}"}};
+    struct sent m[] = {{.link = link, .payload = "{'t':1}"}, {.link = old, .payload = "{'t':2}"}};
     put(w, m, 2);
     assert_int_equal(wait_acks(w, 2)[0].status, ST_OK);
     assert_int_equal(w->acks[1].status, ST_OK);
@@ -486,7 +486,7 @@ static void what_a_busy_core_refused_is_counted_later(void **state)
                       .leave = fence};
     core_submit(w->l.core.core, &b.a.op);
     testlive_fence_wait(&b.entered);
-    struct message m[] = {
+    struct sent m[] = {
         {.link = link, .payload = "{'t':1}"}, {.link = link, .payload = "{'t':"}, {.link = link, .payload = "{'t':2}"}};
     put(w, m, 3);
     assert_int_equal(wait_acks(w, 2)[0].status, ST_BUSY);
@@ -515,7 +515,7 @@ static void ranges_page_both_ways_and_in_buckets(void **state)
     for (int i = 0; i < 10; i++) {
         char text[128];
         snprintf(text, sizeof(text), "{'ts':%d.5,'values':{'t':%d}}", 1000 * (i + 1), i);
-        struct message m = {.link = link, .payload = text};
+        struct sent m = {.link = link, .payload = text};
         put(w, &m, 1);
         wait_acks(w, (size_t)i + 1);
     }
@@ -596,7 +596,7 @@ static void listeners_hear_what_is_durable(void **state)
     world_start(w);
     static struct testlive_ear ear;
     testlive_listen(&w->l, &ear, 1u << EV_TELEMETRY);
-    struct message m = {.link = link, .payload = "{'ts':1690000000000.5,'values':{'t':1,'a':{'b':'x'},'t':2}}"};
+    struct sent m = {.link = link, .payload = "{'ts':1690000000000.5,'values':{'t':1,'a':{'b':'x'},'t':2}}"};
     put(w, &m, 1);
     wait_acks(w, 1);
     assert_int_equal(figure(w, &d, "stored", NULL), 1); // behind the commit, and so behind the event
@@ -616,10 +616,10 @@ static void a_flood_keeps_its_order(void **state)
     struct link *link = testlive_connect(&w->l, &d);
     world_start(w);
     enum { TURNS = 100, EACH = 100, AHEAD = 20 };
-    static struct message m[EACH];
+    static struct sent m[EACH];
     for (int t = 0; t < TURNS; t++) {
         for (int i = 0; i < EACH; i++) {
-            m[i] = (struct message){.link = link, .payload = "{'t':1,'u':{'v':2.5}}"};
+            m[i] = (struct sent){.link = link, .payload = "{'t':1,'u':{'v':2.5}}"};
         }
         put(w, m, EACH);
         for (int i = 0; i < EACH; i++) {
@@ -648,7 +648,7 @@ static void a_stopping_core_refuses(void **state)
     struct device_ref d = testlive_device(&w->l, "d");
     struct link *link = testlive_connect(&w->l, &d);
     world_start(w);
-    struct message m = {.link = link, .payload = "{'t':1}"};
+    struct sent m = {.link = link, .payload = "{'t':1}"};
     put(w, &m, 1);
     assert_int_equal(wait_acks(w, 1)[0].status, ST_OK);
     core_stop(w->l.core.core);

@@ -14,32 +14,59 @@ static void test_order_and_text(void **state)
     struct acks a = {0};
     struct ack k;
     assert_false(acks_take(&a, &k));
-    assert_true(acks_expect(&a, 1) && acks_expect(&a, 2) && acks_expect(&a, 3));
-    assert_true(acks_settle(&a, 2, ST_INVALID, "why"));
+    assert_true(acks_expect(&a, 1, false) && acks_expect(&a, 2, true) && acks_expect(&a, 3, false));
+    assert_true(acks_settle(&a, 2, 0x99, "why"));
     assert_false(acks_take(&a, &k));
-    assert_false(acks_settle(&a, 2, ST_OK, NULL)); // has its outcome
-    assert_false(acks_settle(&a, 9, ST_OK, NULL));
-    assert_true(acks_settle(&a, 1, ST_OK, NULL));
-    assert_true(acks_take(&a, &k) && k.packet_id == 1 && k.status == ST_OK && k.text == NULL);
-    assert_true(acks_take(&a, &k) && k.packet_id == 2 && k.status == ST_INVALID);
+    assert_false(acks_settle(&a, 2, 0x00, NULL)); // has its outcome
+    assert_false(acks_settle(&a, 9, 0x00, NULL));
+    assert_true(acks_settle(&a, 1, 0x00, NULL));
+    assert_true(acks_take(&a, &k) && k.packet_id == 1 && !k.received && k.reason == 0x00 && k.text == NULL);
+    assert_true(acks_take(&a, &k) && k.packet_id == 2 && k.received && k.reason == 0x99);
     assert_string_equal(k.text, "why");
     free(k.text);
     assert_false(acks_take(&a, &k));
-    assert_true(acks_settle(&a, 3, ST_FULL, "not taken: freed by release"));
+    assert_true(acks_settle(&a, 3, 0x97, "not taken: freed by release"));
     acks_release(&a);
 }
 
-// The same id twice in flight (a client that repeats itself): one outcome each, oldest first.
-static void test_same_id(void **state)
+// An outcome known on arrival waits for its turn and leaves the one that is open alone.
+static void test_known_on_arrival(void **state)
 {
     (void)state;
     struct acks a = {0};
     struct ack k;
-    assert_true(acks_expect(&a, 7) && acks_expect(&a, 7));
-    assert_true(acks_settle(&a, 7, ST_OK, NULL));
-    assert_true(acks_settle(&a, 7, ST_FULL, NULL));
-    assert_true(acks_take(&a, &k) && k.status == ST_OK);
-    assert_true(acks_take(&a, &k) && k.status == ST_FULL);
+    assert_true(acks_expect(&a, 7, false) && acks_known(&a, 7, false, 0x91, "in use"));
+    assert_false(acks_take(&a, &k));
+    assert_true(acks_settle(&a, 7, 0x00, NULL));
+    assert_true(acks_take(&a, &k) && k.reason == 0x00);
+    assert_true(acks_take(&a, &k) && k.reason == 0x91);
+    assert_string_equal(k.text, "in use");
+    free(k.text);
+    acks_release(&a);
+}
+
+static void test_holds(void **state)
+{
+    (void)state;
+    struct acks a = {0};
+    struct ack k;
+    assert_false(acks_holds(&a, 1));
+    for (uint16_t id = 65534; id != 3; id = id == UINT16_MAX ? 1 : (uint16_t)(id + 1)) { // over the end of the range
+        assert_false(acks_holds(&a, id));
+        assert_true(acks_expect(&a, id, false));
+        assert_true(acks_holds(&a, id));
+    }
+    assert_true(a.run);
+    assert_false(acks_holds(&a, 3) || acks_holds(&a, 65533));
+    assert_true(acks_expect(&a, 100, true)); // no longer one after the other
+    assert_false(a.run);
+    assert_true(acks_holds(&a, 100) && acks_holds(&a, 65535) && acks_holds(&a, 2) && !acks_holds(&a, 3));
+    assert_int_equal(a.received, 1);
+    while (a.len > 0) {
+        assert_true(acks_settle(&a, a.slots[a.head].packet_id, 0, NULL) && acks_take(&a, &k));
+        assert_false(acks_holds(&a, k.packet_id));
+    }
+    assert_int_equal(a.received, 0);
     acks_release(&a);
 }
 
@@ -57,14 +84,14 @@ static void test_against_a_list(void **state)
     for (unsigned step = 0; step < 200000; step++) {
         unsigned what = (unsigned)(rand_u64() % 3);
         if (what == 0 && len < 300) {
-            assert_true(acks_expect(&a, next));
+            assert_true(acks_expect(&a, next, false));
             list[(first + len) % 512] = next;
             known[(first + len) % 512] = false;
             len++;
             next = next == UINT16_MAX ? 1 : (uint16_t)(next + 1);
         } else if (what == 1 && len > 0) {
             size_t i = (first + rand_u64() % len) % 512;
-            assert_int_equal(acks_settle(&a, list[i], ST_OK, NULL), !known[i]);
+            assert_int_equal(acks_settle(&a, list[i], 0x00, NULL), !known[i]);
             known[i] = true;
         } else {
             struct ack k;
@@ -85,7 +112,8 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_order_and_text),
-        cmocka_unit_test(test_same_id),
+        cmocka_unit_test(test_known_on_arrival),
+        cmocka_unit_test(test_holds),
         cmocka_unit_test(test_against_a_list),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

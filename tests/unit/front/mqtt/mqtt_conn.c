@@ -38,8 +38,8 @@ static const struct {
 // In the order of types 1..15: CONNECT CONNACK PUBLISH PUBACK PUBREC PUBREL PUBCOMP SUBSCRIBE SUBACK UNSUBSCRIBE UNSUBACK
 // PINGREQ PINGRESP DISCONNECT AUTH. A PUBACK for nothing closes too.
 static const char *const expected[MS__COUNT] = {
-    [MS_NEW] = "pcccccccccccccc",    [MS_CONNECTING] = "wwwwwwwwwwwwwww", [MS_OPEN] = "ccpccccpcpcpccc",
-    [MS_ENDING] = "wwwwwwwwwwwwwww", [MS_CLOSING] = "iiiiiiiiiiiiiii",
+    [MS_NEW] = "pcccccccccccccc",  [MS_AUTHENTICATING] = "ccccccccccccccc", [MS_CONNECTING] = "wwwwwwwwwwwwwww",
+    [MS_OPEN] = "ccpcppppcpcpccc", [MS_ENDING] = "wwwwwwwwwwwwwww",         [MS_CLOSING] = "iiiiiiiiiiiiiii",
 };
 
 static struct conn *in_state(struct fake *f, enum mqtt_state s, bool v5)
@@ -48,13 +48,17 @@ static struct conn *in_state(struct fake *f, enum mqtt_state s, bool v5)
     if (s == MS_NEW) {
         return c;
     }
+    if (s == MS_AUTHENTICATING) {
+        ((struct mqtt_conn *)conn_user(c))->state = MS_AUTHENTICATING;
+        return c;
+    }
     say(f, c, v5 ? CONNECT5 : CONNECT4);
     if (s == MS_CONNECTING) {
         return c;
     }
     fake_settle(f);
     if (s == MS_ENDING) {
-        say(f, c, "32 '$muster/telemetry' 0001 ({}) | 32 'nonsense' 0002 ({})");
+        say(f, c, "32 '$muster/telemetry' 0001 ({}) | 32 'forbidden' 0002 ({})");
     } else if (s == MS_CLOSING) {
         say(f, c, "e0");
     }

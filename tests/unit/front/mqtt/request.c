@@ -96,7 +96,7 @@ static void test_twin_get(void **state)
     heard(c, "40 0001"); // nobody listens for the answer
     say(f, c, "82 0002 '$muster/twin/get/reply' 01 | 32 '$muster/twin/get' 0003");
     fake_settle(f);
-    heard(c, "90 0002 01 | 32 '$muster/twin/get/reply' 0001 ({\"reported\":true}) | 40 0003");
+    heard(c, "90 0002 01 | 32 '$muster/twin/get/reply' c000 ({\"reported\":true}) | 40 0003");
     assert_int_equal(f->core.stored, 0); // a question is no data
     fake_free(f);
 }
@@ -124,15 +124,16 @@ static void test_enroll(void **state)
     struct fake *f = fake_new(NULL);
     struct conn *c = talk_connected(f, CLAIM4);
     say(f, c, "82 0001 '$muster/provision/response' 01 '$muster/twin/desired' 01");
+    fake_settle(f);
     heard(c, "90 0001 01 80"); // a claim hears of nothing else
     say(f, c, "32 '$muster/provision/request' 0002 ({\"csr\":\"CSR\",\"device\":\"d9\",\"model\":\"m\"})");
     fake_settle(f);
-    heard(c, "32 '$muster/provision/response' 0001 ({\"device\":\"d9\"}) | 40 0002");
+    heard(c, "32 '$muster/provision/response' c000 ({\"device\":\"d9\"}) | 40 0002");
     assert_int_equal(f->core.enrolled, 1);
     assert_string_equal(f->core.payload, "d9 1");
     say(f, c, "32 '$muster/provision/request' 0003 ({\"csr\":\"no\"})"); // the answer says why, the claim may try again
     fake_settle(f);
-    heard(c, "32 '$muster/provision/response' 0002 ({\"error\":{\"code\":\"invalid\",\"detail\":\"no "
+    heard(c, "32 '$muster/provision/response' c001 ({\"error\":{\"code\":\"invalid\",\"detail\":\"no "
              "CSR\",\"where\":\"/csr\"}}) "
              "| 40 0003");
     assert_false(c->closing);
@@ -159,6 +160,7 @@ static void test_enroll_bad_requests(void **state)
         struct fake *f = fake_new(NULL);
         struct conn *c = talk_connected(f, CLAIM5);
         say(f, c, "82 0001 00 '$muster/provision/response' 00");
+        fake_settle(f);
         heard(c, "90 0001 00 00");
         say(f, c, bad[i]);
         fake_settle(f);
@@ -177,7 +179,7 @@ static void test_renew(void **state)
     struct conn *c = talk_connected(f, CONNECT4);
     say(f, c, "82 0001 '$muster/provision/response' 01 | 32 '$muster/provision/renew' 0002 ({\"csr\":\"CSR\"})");
     fake_settle(f);
-    heard(c, "90 0001 01 | 32 '$muster/provision/response' 0001 ({}) | 40 0002");
+    heard(c, "90 0001 01 | 32 '$muster/provision/response' c000 ({}) | 40 0002");
     assert_int_equal(f->core.renewed, 1);
     fake_free(f);
 }

@@ -1,0 +1,336 @@
+// Inside of the broker. Private to this folder.
+#ifndef DOMAIN_BROKER_PRIV_H
+#define DOMAIN_BROKER_PRIV_H
+
+#include "core/metrics.h"
+#include "domain/broker/match.h"
+#include "domain/broker/session.h"
+
+#define BROKER_CLIENT_ID_MAX 256
+#define BROKER_SHARE_MAX     1200 // bytes of $share/NAME/FILTER
+
+// Values of broker_conf[], read once.
+struct broker_settings {
+    uint32_t session_expiry_max_s;
+    uint32_t will_delay_max_s;
+    uint32_t queue_max;
+    uint64_t queue_bytes_max;
+    uint32_t subscriptions_max; // of one session
+    uint32_t retained_max;      // of one tenant
+    uint32_t sessions_max;      // durable ones of one tenant
+    uint32_t window;            // messages of a durable queue that are with one connection
+    uint32_t match_cache;       // slots per thread
+};
+
+// --- messages that need no storing: fan.c ----------------------------------------------------------------------------
+
+// A message for all connections of a match on one loop (`only` == FAN_ALL), or for one of its targets.
+#define FAN_ALL     UINT32_MAX
+#define FAN_RUN_MAX 64 // messages handed to one connection at once
+struct fan_job {
+    struct message *msg; // a reference
+    struct match *match; // a reference
+    uint32_t only;
+};
+// What one thread has for one loop at the end of a turn.
+struct fan {
+    struct post post;
+    struct broker_loop *to;
+    _Atomic uint64_t *waiting; // bytes of the sender that have not arrived: less by `bytes` when they have
+    uint64_t bytes;
+    size_t len, cap;
+    struct fan_job *jobs;
+};
+
+struct batch;
+struct broker_loop {
+    struct turn_hook hook; // first
+    struct broker *broker;
+    struct loop *loop; // NULL: the core's side
+    unsigned at;       // index of the loop
+    struct broker_front front;
+    struct match_cache cache;
+    struct delivery run[FAN_RUN_MAX];
+    struct fan **fans;        // for each loop: what goes there at the end of this turn; NULL: nothing
+    _Atomic uint64_t waiting; // bytes on their way to other loops
+    struct batch *gathering;  // for the core; NULL: nothing
+    struct batch *free_list;
+    unsigned free_len;
+    unsigned submitted; // batches
+    size_t pending;     // messages in them
+    size_t pending_bytes;
+    bool hold; // what the core had no room for waits for the timer
+    struct timer retry;
+};
+
+// What the broker keeps of a tenant. Core thread.
+struct tenant_state {
+    struct broker *broker;
+    uint32_t tenant;
+    struct events_sub *listening; // mirror.c; NULL: nobody wants its mirror topics
+    uint32_t durable;             // sessions
+    uint32_t retained;            // messages
+    struct tree retained_names;   // value: struct retained_name
+};
+
+struct feed;
+struct broker {
+    struct core *core;
+    struct broker_settings settings;
+    struct index index;
+    // The rest is the core thread's, but for the loops' own.
+    struct session_table sessions;
+    struct broker_session *fresh; // durable ones made in this batch, through `next`
+    struct map tenants;           // struct tenant_state by row id
+    struct match_cache cache;
+    struct broker_loop out;                  // the core's side of messages to connections
+    struct parcels **parcels;                // for each loop: messages of queues for its connections
+    struct broker_session *feed, *feed_last; // whose queue is to be read on, through queue->feed_next; references
+    struct feed *feeding;                    // the operation that does it
+    struct retained_job *jobs;               // retained messages on their way to new subscribers
+    struct pages *pages;                     // the operation that sends them
+    struct departure *late;                  // ends of connections that the store had no room for
+    struct review *review;
+    struct foreign *foreign;
+    struct map permits; // of owners of retained messages, by owner; emptied when policies change
+    int64_t next_session_row, next_message_row, next_retained_row;
+    uint64_t next_serial;
+    int64_t expiry_at_us, expiry_at_session, expiry_at_seq; // how far the sweep of expired messages is
+    struct mirror *mirror;
+    unsigned loops_len;
+    struct broker_loop loops[];
+};
+
+static inline struct broker *broker_of(const struct core *c)
+{
+    return core_slot(c, CORE_SLOT_BROKER);
+}
+struct broker_loop *broker_loop_of(struct broker *b, const struct loop *l); // NULL: none of ours
+bool broker_topic_reserved(struct slice topic);                             // nobody but the server publishes there
+struct tenant_state *broker_tenant(struct broker *b, uint32_t tenant);      // made when missing; NULL: no memory
+
+// `from`'s thread. False: no memory.
+bool fan_put(struct broker_loop *from, unsigned to, struct message *m, struct match *match, uint32_t only);
+// To every loop that has targets. False: no memory.
+bool fan_put_all(struct broker_loop *from, struct message *m, struct match *match);
+// Hands out what has gathered: to its own loop at once, to others by post.
+void fan_flush(struct broker_loop *bl);
+void fan_free(struct fan *f);
+
+// --- metrics ---------------------------------------------------------------------------------------------------------
+
+enum broker_count {
+    COUNT_SESSIONS_DURABLE, // gauges
+    COUNT_QUEUED,
+    COUNT_QUEUED_BYTES,
+    COUNT_RETAINED,
+    COUNT_DROPPED_FULL, // counters
+    COUNT_DROPPED_EXPIRED,
+    COUNT_DROPPED_DENIED,
+    COUNT_WILLS,
+    COUNT_FOREIGN,
+    COUNT_SUBS_REVOKED,
+    COUNT_MIRROR_LOST,
+    COUNT__COUNT
+};
+void broker_count(enum broker_count what, int64_t n); // any thread
+void broker_metrics(struct broker *b);                // once, at start
+void broker_metrics_end(struct broker *b);
+
+// --- what an operation does to others: work.c. Core thread. ----------------------------------------------------------
+
+// A message of a queue on its way to a connection.
+struct parcel {
+    struct broker_session *session; // a reference
+    struct link *link;              // a reference; NULL until it is pushed
+    struct message *msg;            // a reference; NULL: DELIVERY_RELEASED
+    uint64_t seq;                   // 0: not of the queue
+    uint32_t bytes;
+    uint8_t qos;
+    bool retain;
+    enum delivery_state state;
+    uint32_t *ids; // malloc'ed
+    uint32_t ids_len;
+};
+void parcel_release(struct parcel *p);
+
+// What one operation has to tell connections once it is durable.
+struct work {
+    struct post post; // first
+    struct broker *b;
+    bool later; // after the operation's own answer
+    struct parcel *parcels;
+    size_t parcels_len, parcels_cap;
+    struct fan_job *fans;
+    size_t fans_len, fans_cap;
+};
+// Lives until the outcome of the operation. NULL: no memory (err says so).
+struct work *work_new(struct tx *tx, struct err *err);
+// Takes what `p` holds, whatever the outcome. False: no memory.
+bool work_parcel(struct work *w, struct parcel *p);
+// All that the message has to reach: queues, and connections as well when `live` (else a loop has seen to them). DUP for
+// those it goes to when `again`. ST_NOMEM, ST_FULL, ...
+enum status work_publish(struct tx *tx, struct work *w, struct message *msg, bool live, struct err *err);
+// The same for one member of a group, after another one could not keep it.
+enum status work_publish_group(struct tx *tx, struct work *w, struct message *msg, struct group *g,
+                               const struct broker_session *not_to, struct err *err);
+
+// --- queues: queue.c, feed.c. Core thread. ---------------------------------------------------------------------------
+
+struct queue_out {
+    uint64_t seq;
+    uint32_t bytes;
+};
+//   CAUGHT UP --a message does not fit the window--> BEHIND --read to the end--> CAUGHT UP
+// Caught up: everything stored is with the connection, and what is stored next follows at once. Behind: the next page is read
+// when acknowledgements have made room.
+struct queue {
+    uint64_t next_seq;
+    uint64_t pushed; // up to here messages are with the connection
+    uint64_t sent;   // up to here a former connection may have got them
+    uint64_t bytes;
+    uint32_t len;
+    uint32_t window;
+    bool behind;
+    bool feeding; // on the list of those to be read on
+    struct broker_session *feed_next;
+    struct queue_out *out; // with the connection, not settled, in order
+    uint32_t out_first, out_len, out_cap;
+    uint64_t out_bytes;
+};
+void queue_free(struct queue *q); // NULL is allowed
+// The session's, loaded from the store for the first time.
+enum status queue_need(struct tx *tx, struct broker_session *s, struct queue **ret, struct err *err);
+// How a message stands in a queue.
+struct queue_put {
+    uint8_t qos;
+    bool retain;
+    const uint32_t *ids;
+    uint32_t ids_len;
+    struct group *group; // NULL: not by a shared subscription
+};
+bool queue_full(const struct broker *b, const struct queue *q, size_t bytes);
+// Stores it and adds the parcel. msg_row: of mqtt_message; 0: inline. A full queue: nothing is stored, counted as dropped.
+enum status queue_store(struct tx *tx, struct work *w, struct broker_session *s, struct message *m, int64_t msg_row,
+                        const struct queue_put *how, struct err *err);
+enum status queue_message_add(struct tx *tx, struct broker *b, const struct message *m, uint32_t refs, int64_t *ret_row,
+                              struct err *err);
+enum status queue_message_less(struct tx *tx, int64_t row, struct err *err);
+// Deletes one row. *ret_there: it was there.
+enum status queue_delete(struct tx *tx, const struct broker_session *s, uint64_t seq, bool *ret_there, struct err *err);
+enum status queue_received(struct tx *tx, const struct broker_session *s, uint64_t seq, struct err *err);
+// Deletes all of it, and all else the store has of the session; messages of shared subscriptions go to other members.
+enum status queue_erase(struct tx *tx, struct work *w, uint32_t tenant, int64_t session,
+                        const struct broker_session *not_to, struct err *err);
+// After commits:
+void queue_stored(struct broker *b, struct parcel *p); // pushes it when it may; takes what p holds
+void queue_settled(struct broker *b, struct broker_session *s, uint64_t seq);
+void queue_less(struct broker *b, struct queue *q, uint32_t bytes); // one message less in it
+void queue_attach(struct broker *b, struct broker_session *s, uint16_t receive_max);
+void queue_detach(struct broker *b, struct broker_session *s);
+bool queue_push(struct broker *b, struct broker_session *s, struct parcel *p); // false: no room; p is untouched
+bool queue_is_out(const struct queue *q, uint64_t seq);                        // with the connection
+bool queue_has_room(const struct queue *q, uint64_t seq);
+void feed_list(struct broker *b, struct broker_session *s);
+void feed_kick(struct broker *b);
+bool feed_init(struct broker *b);
+void feed_release(struct broker *b);
+// Hands out what has gathered for the loops.
+void parcels_put(struct broker *b, unsigned loop, struct parcel *p); // takes what p holds
+void parcels_flush(struct broker *b);
+
+// --- sessions: session.c. Core thread. -------------------------------------------------------------------------------
+
+// Ends a session whose rows are gone: it leaves the table and the index.
+void session_end(struct broker *b, struct broker_session *s);
+struct broker_session *session_new(struct broker *b, uint32_t tenant, uint8_t owner_kind, uint64_t owner,
+                                   struct slice client_id);
+// Deletes what the store has of a session, and ends it with the commit.
+enum status session_erase(struct tx *tx, uint32_t tenant, int64_t row, struct slice client_id, struct err *err);
+void session_list(struct broker *b, struct broker_session *s); // into the table
+enum status session_expire(struct tx *tx, struct err *err);    // some of those whose time has come
+enum status session_retry_late(struct tx *tx, struct err *err);
+void session_late_free(struct broker *b);
+enum status subscribe_drop_denied(struct tx *tx, struct broker_session *s, const struct permit *p, struct err *err);
+// A stored subscription at the start. False: no memory.
+bool subscribe_load(struct broker *b, struct broker_session *s, struct slice filter, unsigned options, uint32_t id);
+
+// foreign.c: a client id of somebody else was asked for. Counted and logged; in the audit record once an hour for each pair.
+void foreign_note(struct broker *b, const struct principal *who, struct slice client_id);
+enum status foreign_audit(struct tx *tx, struct err *err);
+
+// --- retained messages: retained.c -----------------------------------------------------------------------------------
+
+struct retained_by {
+    uint8_t kind;
+    uint64_t row;
+    struct slice client_id;
+};
+// Stores, replaces or (without payload) deletes. ST_LIMIT: the tenant has too many.
+enum status retained_set(struct tx *tx, const struct message *m, const struct retained_by *by, struct err *err);
+enum status retained_drop(struct tx *tx, uint32_t tenant, struct slice topic, struct err *err);
+// For a new subscription: what the store must keep for a durable session goes into its queue now, the rest follows.
+enum status retained_send(struct tx *tx, struct broker_session *s, const struct broker_sub *sub, struct err *err);
+enum status retained_page(struct tx *tx, struct err *err); // the next of those that follow
+bool retained_pages_wait(const struct broker *b);
+void pages_kick(struct broker *b); // tick.c: retained_page soon
+enum status retained_expire(struct tx *tx, struct err *err);
+enum status retained_forget(struct tx *tx, uint8_t kind, uint64_t row, struct err *err); // of one owner
+enum status retained_load(struct tx *tx, struct err *err);
+void retained_free(struct tenant_state *t);
+void retained_jobs_free(struct broker *b);
+void retained_forget_permits(struct broker *b);
+
+// --- wills: will.c ---------------------------------------------------------------------------------------------------
+
+struct will_key {
+    uint32_t tenant;
+    struct slice client_id;
+};
+enum status will_put(struct tx *tx, const struct link *link, struct slice client_id, const struct broker_will *w,
+                     struct err *err);
+// A new connection of the client id comes. resumed: the session goes on.
+enum status will_on_open(struct tx *tx, const struct will_key *k, bool resumed, struct err *err);
+// The connection ends. send: as the protocol says; expiry_s: of the session.
+enum status will_on_close(struct tx *tx, const struct will_key *k, uint64_t conn, bool send, uint32_t expiry_s,
+                          struct err *err);
+// The session ends: what waits for its delay is sent now.
+enum status will_on_end(struct tx *tx, const struct will_key *k, struct err *err);
+enum status will_fire_due(struct tx *tx, struct err *err);
+// Those of one owner; *ret_n: how many there were.
+enum status will_forget(struct tx *tx, uint8_t kind, uint64_t row, int64_t *ret_n, struct err *err);
+enum status will_restart(struct tx *tx, struct err *err);
+
+// --- the rest --------------------------------------------------------------------------------------------------------
+
+// batch.c: loop thread.
+struct broker_item {
+    struct message *msg;            // a reference that is taken
+    struct broker_session *session; // borrowed
+    uint64_t conn;
+    uint16_t packet_id;
+    bool matched;
+    uint64_t share; // given back by a member of this group; 0: published
+};
+bool batch_has_room(const struct broker_loop *bl);
+bool batch_put(struct broker_loop *bl, const struct broker_item *item); // false: no memory
+void batch_turn_end(struct broker_loop *bl);
+void batch_release(struct broker_loop *bl);
+void batch_init(struct broker_loop *bl);
+
+// tick.c: repeated work.
+bool tick_init(struct broker *b);
+void tick_start(struct broker *b);
+void tick_release(struct broker *b);
+
+// mirror.c: after the subscriptions of a tenant have changed.
+void mirror_look(struct broker *b, uint32_t tenant);
+bool mirror_init(struct broker *b);
+void mirror_release(struct broker *b);
+
+// change.c: policies and devices change.
+enum status change_start(struct tx *tx, struct err *err);
+void change_kick(struct broker *b); // what is left from an operation that failed
+void change_release(struct broker *b);
+
+#endif

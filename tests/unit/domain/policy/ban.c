@@ -1,0 +1,291 @@
+// Bans: networks and addresses, client ids and devices of a tenant, expiry, restart, flapping, who may ban what.
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#include "base/clock.h"
+#include "domain/policy/ban.h"
+#include "domain/policy/network.h"
+#include "domain/policy/security.h"
+#include "lib/testcore.h"
+
+static struct testcore t;
+static unsigned revoked;
+
+static enum status on_change(struct tx *tx, const struct device_ref *d, enum device_change what, struct err *err)
+{
+    (void)tx;
+    (void)d;
+    (void)err;
+    revoked += what == DEVICE_CHANGE_REVOKED ? 1 : 0;
+    return ST_OK;
+}
+
+static void start(void)
+{
+    struct ban_conf conf = {.flapping_connects = 5, .takeovers = 5};
+    assert_int_equal(testcore_run(&t, security_start, NULL), ST_OK);
+    assert_int_equal(testcore_run(&t, ban_start, &conf), ST_OK);
+    assert_int_equal(registry_watch(t.core, on_change, NULL), ST_OK);
+}
+
+static void stop(void)
+{
+    ban_stop(t.core);
+    security_stop(t.core);
+}
+
+static int setup(void **state)
+{
+    (void)state;
+    testcore_open(&t);
+    t.who.perms = perms_all();
+    revoked = 0;
+    start();
+    return 0;
+}
+
+static int teardown(void **state)
+{
+    (void)state;
+    stop();
+    testcore_close(&t);
+    return 0;
+}
+
+static enum status run_create(struct tx *tx, void *arg, struct err *err)
+{
+    return ban_create(tx, arg, &t.w, err);
+}
+
+static enum status run_list(struct tx *tx, void *arg, struct err *err)
+{
+    return ban_list(tx, slice_str(arg), 100, &t.w, err);
+}
+
+static enum status run_delete(struct tx *tx, void *arg, struct err *err)
+{
+    return ban_delete(tx, slice_str(arg), err);
+}
+
+static enum status make(enum ban_kind kind, const char *value, int64_t ttl_us, char id[32])
+{
+    struct ban_make m = {.kind = kind, .value = slice_str(value), .reason = SLICE("a reason"), .ttl_us = ttl_us};
+    enum status st = testcore_run(&t, run_create, &m);
+    if (st == ST_OK && id != NULL) {
+        json_t *doc = testcore_json(&t);
+        snprintf(id, 32, "%s", json_string_value(json_object_get(doc, "id")));
+        json_decref(doc);
+    }
+    return st;
+}
+
+static size_t listed(void)
+{
+    assert_int_equal(testcore_run(&t, run_list, NULL), ST_OK);
+    json_t *doc = testcore_json(&t);
+    size_t n = json_array_size(json_object_get(doc, "items"));
+    json_decref(doc);
+    return n;
+}
+
+static bool address(const char *text)
+{
+    return ban_address(t.core, slice_str(text));
+}
+
+static void test_networks_as_text(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *text, *want; // NULL: refused
+    } rows[] = {{"192.0.2.1", "192.0.2.1"},
+                {"192.0.2.77/24", "192.0.2.0/24"},
+                {"0.0.0.0/0", "0.0.0.0/0"},
+                {"192.0.2.1/32", "192.0.2.1"},
+                {"2001:db8::1", "2001:db8::1"},
+                {"2001:db8:1:2::/33", "2001:db8::/33"},
+                {"::/0", "::/0"},
+                {"::ffff:192.0.2.1", "192.0.2.1"},
+                {"192.0.2.1/33", NULL},
+                {"2001:db8::/129", NULL},
+                {"192.0.2.1/", NULL},
+                {"192.0.2.1/x", NULL},
+                {"192.0.2.1/0024", NULL},
+                {"192.0.2", NULL},
+                {"", NULL},
+                {"host", NULL},
+                {"192.0.2.1:80", NULL}};
+    for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+        struct network n;
+        uint8_t mem[64];
+        struct buf b = buf_fixed(mem, sizeof(mem));
+        assert_int_equal(network_parse(slice_str(rows[i].text), &n), rows[i].want != NULL);
+        if (rows[i].want != NULL) {
+            network_text(&n, &b);
+            assert_true(slice_eq_str(buf_view(&b), rows[i].want));
+        }
+    }
+}
+
+static void test_addresses(void **state)
+{
+    (void)state;
+    char id[32];
+    assert_false(address("198.51.100.9:1234"));
+    assert_int_equal(make(BAN_ADDRESS, "198.51.100.0/24", 0, id), ST_OK);
+    assert_int_equal(make(BAN_ADDRESS, "203.0.113.5", 0, NULL), ST_OK);
+    assert_int_equal(make(BAN_ADDRESS, "2001:db8::/32", 0, NULL), ST_OK);
+    assert_true(address("198.51.100.9:1234"));
+    assert_true(address("198.51.100.255"));
+    assert_false(address("198.51.101.0:1"));
+    assert_true(address("203.0.113.5:1"));
+    assert_false(address("203.0.113.4:1"));
+    assert_true(address("[2001:db8:7::1]:1"));
+    assert_false(address("[2001:db9::1]:1"));
+    assert_true(address("[::ffff:203.0.113.5]:1"));
+    assert_false(address("nonsense"));
+    assert_int_equal(testcore_run(&t, run_delete, id), ST_OK);
+    assert_false(address("198.51.100.9:1234"));
+    assert_int_equal(testcore_run(&t, run_delete, id), ST_NOT_FOUND);
+    assert_int_equal(make(BAN_ADDRESS, "host", 0, NULL), ST_INVALID);
+}
+
+static void test_banning_anew_replaces(void **state)
+{
+    (void)state;
+    char first[32];
+    char second[32];
+    assert_int_equal(make(BAN_ADDRESS, "198.51.100.1", 60000000, first), ST_OK);
+    assert_int_equal(make(BAN_ADDRESS, "198.51.100.1/32", 0, second), ST_OK);
+    assert_string_not_equal(first, second);
+    assert_int_equal(listed(), 1);
+    assert_int_equal(testcore_run(&t, run_delete, first), ST_NOT_FOUND);
+    assert_true(address("198.51.100.1:5"));
+    assert_int_equal(testcore_run(&t, run_delete, second), ST_OK);
+    assert_false(address("198.51.100.1:5"));
+}
+
+static void test_bans_run_out(void **state)
+{
+    (void)state;
+    t.now_us = clock_wall_us() - 3600000000; // made an hour ago, for half an hour
+    assert_int_equal(make(BAN_ADDRESS, "198.51.100.1", 1800000000, NULL), ST_OK);
+    assert_int_equal(make(BAN_ADDRESS, "198.51.100.2", 7200000000, NULL), ST_OK);
+    t.now_us = 0;
+    assert_false(address("198.51.100.1:5"));
+    assert_true(address("198.51.100.2:5"));
+    assert_int_equal(listed(), 1);
+    assert_int_equal(make(BAN_ADDRESS, "198.51.100.3", 1, NULL), ST_INVALID);
+    assert_int_equal(make(BAN_ADDRESS, "198.51.100.3", BAN_TTL_MAX_US + 1, NULL), ST_INVALID);
+}
+
+struct check {
+    struct principal who;
+    const char *client_id;
+};
+static enum status run_check(struct tx *tx, void *arg, struct err *err)
+{
+    const struct check *c = arg;
+    return ban_check(tx, &c->who, slice_str(c->client_id), err);
+}
+
+static enum status check(uint32_t tenant, const char *device, const char *client_id)
+{
+    struct check c = {.who = {.kind = WHO_DEVICE, .tenant = tenant}, .client_id = client_id};
+    snprintf(c.who.name, sizeof(c.who.name), "%s", device);
+    return testcore_run(&t, run_check, &c);
+}
+
+static enum status run_device(struct tx *tx, void *arg, struct err *err)
+{
+    struct device_ref d;
+    json_t *doc = testcore_doc(arg);
+    enum status st = device_create(tx, doc, &d, err);
+    json_decref(doc);
+    return st;
+}
+
+static void test_client_ids_and_devices(void **state)
+{
+    (void)state;
+    assert_int_equal(testcore_run(&t, run_device, (void *)"{'id':'d-1'}"), ST_OK);
+    assert_int_equal(make(BAN_DEVICE, "d-9", 0, NULL), ST_NOT_FOUND);
+    assert_int_equal(make(BAN_DEVICE, "d-1", 0, NULL), ST_OK);
+    assert_int_equal(revoked, 1);
+    assert_int_equal(make(BAN_CLIENT_ID, "evil", 0, NULL), ST_OK);
+    assert_int_equal(make(BAN_CLIENT_ID, "", 0, NULL), ST_INVALID);
+    assert_int_equal(check(1, "d-1", "x"), ST_FORBIDDEN);
+    assert_int_equal(check(1, "d-2", "evil"), ST_FORBIDDEN);
+    assert_int_equal(check(1, "d-2", "evil2"), ST_OK);
+    assert_int_equal(check(2, "d-1", "evil"), ST_OK); // another tenant's
+}
+
+static void test_bans_outlive_the_process(void **state)
+{
+    (void)state;
+    assert_int_equal(make(BAN_ADDRESS, "2001:db8::/32", 0, NULL), ST_OK);
+    assert_int_equal(make(BAN_CLIENT_ID, "evil", 0, NULL), ST_OK);
+    stop();
+    testcore_stop(&t);
+    testcore_reopen(&t);
+    start();
+    assert_true(address("[2001:db8::1]:1"));
+    assert_int_equal(check(1, "d-1", "evil"), ST_FORBIDDEN);
+    assert_int_equal(listed(), 2);
+}
+
+static void test_addresses_are_the_system_owners(void **state)
+{
+    (void)state;
+    char id[32];
+    assert_int_equal(make(BAN_ADDRESS, "198.51.100.1", 0, id), ST_OK);
+    t.who.perms = role_perms(ROLE_OWNER);
+    assert_int_equal(make(BAN_ADDRESS, "198.51.100.2", 0, NULL), ST_FORBIDDEN);
+    assert_int_equal(testcore_run(&t, run_delete, id), ST_NOT_FOUND);
+    assert_int_equal(listed(), 0);
+    assert_true(address("198.51.100.1"));
+}
+
+struct flap {
+    const char *client_id, *addr;
+};
+static enum status run_flap(struct tx *tx, void *arg, struct err *err)
+{
+    const struct flap *f = arg;
+    return ban_flapping(tx, slice_str(f->client_id), slice_str(f->addr), err);
+}
+
+static void test_flapping(void **state)
+{
+    (void)state;
+    struct flap f = {"c-1", "192.0.2.1:100"};
+    struct flap other_id = {"c-2", "192.0.2.1:100"};
+    struct flap other_source = {"c-1", "192.0.2.2:100"};
+    unsigned let_in = 0;
+    for (unsigned i = 0; i < 20; i++) {
+        let_in += testcore_run(&t, run_flap, &f) == ST_OK ? 1 : 0;
+    }
+    assert_in_range(let_in, 4, 5);
+    assert_int_equal(testcore_run(&t, run_flap, &f), ST_FORBIDDEN);
+    assert_int_equal(testcore_run(&t, run_flap, &other_id), ST_OK);
+    assert_int_equal(testcore_run(&t, run_flap, &other_source), ST_OK);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_networks_as_text),
+        cmocka_unit_test_setup_teardown(test_addresses, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_banning_anew_replaces, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_bans_run_out, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_client_ids_and_devices, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_bans_outlive_the_process, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_addresses_are_the_system_owners, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_flapping, setup, teardown),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

@@ -1,0 +1,351 @@
+// Traces: made, bounded, ended in every way, kept for their tenant, seen again after a restart; whom they look at.
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#include "domain/trace/trace_priv.h"
+#include "lib/testcore.h"
+#include "lib/testlive.h"
+
+static struct testcore t;
+static struct loop *loop;
+static struct trace_hub *hub;
+
+static void start_hub(void)
+{
+    struct err err = {.code = ST_OK};
+    hub = trace_hub_new(t.core, &loop, 1);
+    assert_non_null(hub);
+    if (core_boot(t.core, trace_start, hub, &err) != ST_OK) {
+        fail_msg("%s", err.text);
+    }
+}
+
+static void start_all(void)
+{
+    struct err err;
+    loop = loop_new("test", &err);
+    assert_non_null(loop);
+    start_hub();
+    assert_int_equal(loop_start(loop, &err), ST_OK);
+}
+
+static void stop_loop(void)
+{
+    loop_stop(loop);
+    loop_join(loop);
+    trace_hub_free(hub);
+    loop_free(loop);
+}
+
+static int setup(void **state)
+{
+    (void)state;
+    testcore_open(&t);
+    t.now_us = 1700000000000000;
+    start_all();
+    return 0;
+}
+
+static int teardown(void **state)
+{
+    (void)state;
+    stop_loop();
+    testcore_close(&t);
+    return 0;
+}
+
+static enum status run_create(struct tx *tx, void *arg, struct err *err)
+{
+    return trace_create(tx, arg, &t.w, err);
+}
+
+static enum status run_stop(struct tx *tx, void *arg, struct err *err)
+{
+    return trace_stop(tx, slice_str(arg), &t.w, err);
+}
+
+static enum status run_delete(struct tx *tx, void *arg, struct err *err)
+{
+    return trace_delete(tx, slice_str(arg), err);
+}
+
+static enum status run_get(struct tx *tx, void *arg, struct err *err)
+{
+    return trace_write(tx, slice_str(arg), &t.w, err);
+}
+
+static enum status run_list(struct tx *tx, void *arg, struct err *err)
+{
+    (void)arg;
+    return trace_list(tx, (struct slice){NULL, 0}, 1000, &t.w, err);
+}
+
+static enum status run_records(struct tx *tx, void *arg, struct err *err)
+{
+    return trace_records(tx, slice_str(arg), 0, 1000, &t.w, err);
+}
+
+static enum status run_text(struct tx *tx, void *arg, struct err *err)
+{
+    return trace_text(tx, slice_str(arg), &t.out, err);
+}
+
+static enum status run_pcapng(struct tx *tx, void *arg, struct err *err)
+{
+    return trace_pcapng(tx, slice_str(arg), &t.out, err);
+}
+
+static enum status run_sweep(struct tx *tx, void *arg, struct err *err)
+{
+    (void)arg;
+    return trace_sweep(tx, err);
+}
+
+struct stored {
+    struct trace_entry e;
+    unsigned times;
+    enum status then;
+};
+
+static enum status run_store(struct tx *tx, void *arg, struct err *err)
+{
+    const struct stored *s = arg;
+    enum status st = ST_OK;
+    for (unsigned i = 0; i < s->times && st == ST_OK; i++) {
+        st = trace_store(tx, hub, &s->e, err);
+    }
+    if (st == ST_OK) {
+        st = trace_store_counts(tx, hub, err);
+    }
+    return st == ST_OK && s->then != ST_OK ? err_set(err, s->then, "as the test wants") : st;
+}
+
+// Makes a trace; its id in `id`.
+static uint64_t make(enum trace_subject subject, const char *value, char id[24])
+{
+    struct trace_conf conf = {.subject = subject, .value = slice_str(value), .time_us = 60000000};
+    if (testcore_run(&t, run_create, &conf) != ST_OK) {
+        fail_msg("%s", t.err.text);
+    }
+    json_t *v = testcore_json(&t);
+    snprintf(id, 24, "%s", json_string_value(json_object_get(v, "id")));
+    assert_string_equal(json_string_value(json_object_get(v, "state")), "running");
+    json_decref(v);
+    return strtoull(id, NULL, 10);
+}
+
+static void is(const char *id, const char *state, const char *reason, json_int_t records)
+{
+    assert_int_equal(testcore_run(&t, run_get, (void *)(uintptr_t)id), ST_OK);
+    json_t *v = testcore_json(&t);
+    assert_string_equal(json_string_value(json_object_get(v, "state")), state);
+    const char *why = json_string_value(json_object_get(v, "reason"));
+    assert_string_equal(why != NULL ? why : "", reason);
+    assert_int_equal(json_integer_value(json_object_get(v, "records")), records);
+    json_decref(v);
+}
+
+static struct stored packet(uint64_t row, struct slice data, unsigned times)
+{
+    return (struct stored){.e = {.row = row,
+                                 .ts_us = 1700000000000001,
+                                 .conn = 5,
+                                 .what = TRACE_IN,
+                                 .version = MQTT_V311,
+                                 .peer = SLICE("192.0.2.1:99"),
+                                 .data = data,
+                                 .data_len = (uint32_t)data.len},
+                           .times = times};
+}
+
+static void test_made_filled_stopped_deleted(void **state)
+{
+    (void)state;
+    char id[24];
+    uint64_t row = make(TRACE_CLIENT, "c1", id);
+    struct stored ping = packet(row, SLICE("\xc0\x00"), 2);
+    struct stored note = packet(row, (struct slice){NULL, 0}, 1);
+    note.e.what = TRACE_NOTE;
+    note.e.note = SLICE("refused: unknown or wrong credential");
+    assert_int_equal(testcore_run(&t, run_store, &ping), ST_OK);
+    assert_int_equal(testcore_run(&t, run_store, &note), ST_OK);
+    is(id, "running", "", 3);
+    assert_int_equal(testcore_run(&t, run_delete, id), ST_CONFLICT);
+    assert_int_equal(testcore_run(&t, run_stop, id), ST_OK);
+    is(id, "ended", "stopped", 3);
+    assert_int_equal(testcore_run(&t, run_store, &ping), ST_OK); // too late: nothing happens
+    is(id, "ended", "stopped", 3);
+    assert_int_equal(testcore_run(&t, run_records, id), ST_OK);
+    json_t *v = testcore_json(&t);
+    const json_t *items = json_object_get(v, "items");
+    assert_int_equal(json_array_size(items), 3);
+    assert_string_equal(json_string_value(json_object_get(json_array_get(items, 0), "text")), "PINGREQ");
+    assert_string_equal(json_string_value(json_object_get(json_array_get(items, 2), "text")),
+                        "refused: unknown or wrong credential");
+    json_decref(v);
+    assert_int_equal(testcore_run(&t, run_text, id), ST_OK);
+    const char *want = "# trace of client c1: 3 records, 0 lost\n"
+                       "2023-11-14T22:13:20.000001Z  in   192.0.2.1:99 #5  PINGREQ\n";
+    assert_true(slice_starts(buf_view(&t.out), slice_str(want)));
+    assert_int_equal(testcore_run(&t, run_pcapng, id), ST_OK);
+    assert_memory_equal(t.out.p, "\x0a\x0d\x0d\x0a", 4);
+    assert_int_equal(testcore_run(&t, run_delete, id), ST_OK);
+    assert_int_equal(testcore_run(&t, run_get, id), ST_NOT_FOUND);
+}
+
+static void test_what_cannot_be_traced(void **state)
+{
+    (void)state;
+    struct trace_conf bad = {.subject = TRACE_DEVICE, .value = SLICE("nobody"), .time_us = 1000000};
+    assert_int_equal(testcore_run(&t, run_create, &bad), ST_NOT_FOUND);
+    bad = (struct trace_conf){.subject = TRACE_CLIENT, .value = SLICE("a\n"), .time_us = 1000000};
+    assert_int_equal(testcore_run(&t, run_create, &bad), ST_INVALID);
+    bad = (struct trace_conf){.subject = TRACE_CLIENT, .value = SLICE("a"), .time_us = TRACE_TIME_MAX_US + 1};
+    assert_int_equal(testcore_run(&t, run_create, &bad), ST_INVALID);
+    bad.time_us = 0;
+    assert_int_equal(testcore_run(&t, run_create, &bad), ST_INVALID);
+    static const char *const ids[] = {"", "x", "99999999999999999999", "1"};
+    for (size_t i = 0; i < sizeof(ids) / sizeof(ids[0]); i++) {
+        assert_int_equal(testcore_run(&t, run_get, (void *)(uintptr_t)ids[i]), ST_NOT_FOUND);
+    }
+}
+
+static void test_places_are_bounded_and_come_back(void **state)
+{
+    (void)state;
+    char ids[TRACE_RUNNING_MAX][24];
+    for (unsigned i = 0; i < TRACE_RUNNING_MAX; i++) {
+        make(TRACE_ADDRESS, "192.0.2.1", ids[i]);
+    }
+    struct trace_conf one_more = {.subject = TRACE_ADDRESS, .value = SLICE("192.0.2.1"), .time_us = 60000000};
+    assert_int_equal(testcore_run(&t, run_create, &one_more), ST_LIMIT);
+    assert_int_equal(testcore_run(&t, run_stop, ids[3]), ST_OK);
+    assert_int_equal(testcore_run(&t, run_create, &one_more), ST_OK);
+    t.now_us += 61000000;
+    assert_int_equal(testcore_run(&t, run_sweep, NULL), ST_OK);
+    is(ids[0], "ended", "time is up", 0);
+    assert_int_equal(testcore_run(&t, run_create, &one_more), ST_OK);
+}
+
+static void test_a_full_trace_ends(void **state)
+{
+    (void)state;
+    static uint8_t big[TRACE_PIECE_MAX] = {0x30};
+    char id[24];
+    uint64_t row = make(TRACE_CLIENT, "c1", id);
+    struct stored much = packet(row, slice_make(big, sizeof(big)), TRACE_BYTES_MAX / TRACE_PIECE_MAX + 5);
+    assert_int_equal(testcore_run(&t, run_store, &much), ST_OK);
+    is(id, "ended", "full", TRACE_BYTES_MAX / TRACE_PIECE_MAX);
+}
+
+static void test_a_failed_transaction_counts_as_lost(void **state)
+{
+    (void)state;
+    char id[24];
+    uint64_t row = make(TRACE_CLIENT, "c1", id);
+    struct stored ping = packet(row, SLICE("\xc0\x00"), 3);
+    ping.then = ST_INTERNAL;
+    assert_int_equal(testcore_run(&t, run_store, &ping), ST_INTERNAL);
+    ping.then = ST_OK;
+    assert_int_equal(testcore_run(&t, run_store, &ping), ST_OK);
+    is(id, "running", "", 3);
+    assert_int_equal(hub->slots[0].lost, 3);
+}
+
+static void test_tenants_do_not_see_each_other(void **state)
+{
+    (void)state;
+    char id[24];
+    make(TRACE_CLIENT, "c1", id);
+    t.who.tenant = 2;
+    assert_int_equal(testcore_run(&t, run_get, id), ST_NOT_FOUND);
+    assert_int_equal(testcore_run(&t, run_stop, id), ST_NOT_FOUND);
+    assert_int_equal(testcore_run(&t, run_delete, id), ST_NOT_FOUND);
+    assert_int_equal(testcore_run(&t, run_list, NULL), ST_OK);
+    json_t *v = testcore_json(&t);
+    assert_int_equal(json_array_size(json_object_get(v, "items")), 0);
+    json_decref(v);
+    t.who.tenant = 1;
+}
+
+static void test_a_restart_goes_on(void **state)
+{
+    (void)state;
+    char id[24];
+    uint64_t row = make(TRACE_CLIENT, "c1", id);
+    struct stored ping = packet(row, SLICE("\xc0\x00"), 2);
+    assert_int_equal(testcore_run(&t, run_store, &ping), ST_OK);
+    stop_loop();
+    testcore_stop(&t);
+    testcore_reopen(&t);
+    start_all();
+    assert_int_equal(testcore_run(&t, run_store, &ping), ST_OK);
+    is(id, "running", "", 4);
+}
+
+// --- who is looked at, on the loop's thread --------------------------------------------------------------------------
+
+struct asked {
+    struct testlive_fence fence; // first
+    struct trace_who who;
+    uint32_t found;
+};
+
+static void ask(struct post *p)
+{
+    struct asked *a = (struct asked *)p;
+    a->found = trace_match(trace_loop(hub, loop), &a->who);
+    testlive_fence_passed(p);
+}
+
+static uint32_t found(uint32_t tenant, const char *device, const char *client, const char *peer)
+{
+    struct asked a = {
+        .fence = {{NULL, ask}, PTHREAD_MUTEX_INITIALIZER, PTHREAD_COND_INITIALIZER, false},
+        .who = {.tenant = tenant, .device = slice_str(device), .client = slice_str(client), .peer = peer}};
+    loop_post(loop, &a.fence.post);
+    testlive_fence_wait(&a.fence);
+    return a.found;
+}
+
+static void test_whom_a_trace_looks_at(void **state)
+{
+    (void)state;
+    char id[24];
+    assert_int_equal(found(1, "d1", "c1", "192.0.2.1:1"), 0);
+    make(TRACE_CLIENT, "c1", id);
+    make(TRACE_ADDRESS, "2001:db8::1", id);
+    assert_int_equal(found(1, "d1", "c1", "192.0.2.1:1"), 1);
+    assert_int_equal(found(1, NULL, "c", "192.0.2.1:1"), 0);
+    assert_int_equal(found(2, NULL, "c1", "192.0.2.1:1"), 0); // another tenant's
+    assert_int_equal(found(0, NULL, "c1", "192.0.2.1:1"), 0); // a stranger
+    assert_int_equal(found(1, NULL, NULL, "[2001:db8::1]:1"), 2);
+    t.who.perms |= UINT64_C(1) << PERM_METRICS_READ; // the system owner
+    make(TRACE_CLIENT, "c1", id);
+    t.who.perms &= ~(UINT64_C(1) << PERM_METRICS_READ);
+    assert_int_equal(found(0, NULL, "c1", "192.0.2.1:1"), 4);
+    assert_int_equal(found(1, NULL, "c1", "192.0.2.1:1"), 5);
+    assert_int_equal(testcore_run(&t, run_stop, id), ST_OK);
+    assert_int_equal(found(1, NULL, "c1", "192.0.2.1:1"), 1);
+}
+
+#define CASE(fn) cmocka_unit_test_setup_teardown(fn, setup, teardown)
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        CASE(test_made_filled_stopped_deleted),
+        CASE(test_what_cannot_be_traced),
+        CASE(test_places_are_bounded_and_come_back),
+        CASE(test_a_full_trace_ends),
+        CASE(test_a_failed_transaction_counts_as_lost),
+        CASE(test_tenants_do_not_see_each_other),
+        CASE(test_a_restart_goes_on),
+        CASE(test_whom_a_trace_looks_at),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
