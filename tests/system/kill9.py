@@ -2,7 +2,7 @@
 
 200 publishers send telemetry at QoS 1; others send messages at QoS 1 and 2 to sessions that come and go; subscriptions, retained messages and
 wills change all the time. The accounts are kept outside the server (ledger_client, contract.py).
-KILLS=200 for more (default 50); SEED for other moments.
+KILLS=200 for more (default 30); SEED for other moments.
 """
 import json
 import os
@@ -16,7 +16,7 @@ import ledger
 import muster
 import open_broker
 
-KILLS = int(os.environ.get("KILLS", "50"))
+KILLS = int(os.environ.get("KILLS", "30"))
 PUBLISHERS = 200
 
 
