@@ -65,7 +65,7 @@ def main():
         port = s.ports["mqtt"]
         promises = contract.Contract(port, timeout=10)
         with ledger.Load(f"{work}/telemetry", port, publishers=PUBLISHERS, users=f"{work}/users", topic="$muster/telemetry", rate=3000) as telemetry, \
-                ledger.Load(f"{work}/messages", port, publishers=10, subscribers=6, qos=0, version=0, rate=300, offline_ms=400) as messages:
+                ledger.Load(f"{work}/messages", port, publishers=10, subscribers=6, qos=0, version=0, rate=300, offline_ms=400, churn=1) as messages:
             slowest = kill_again_and_again(s, (telemetry, messages), promises, rng)
             for load in (telemetry, messages):
                 load.quiet()
