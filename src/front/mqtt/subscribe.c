@@ -209,7 +209,9 @@ static void subscribed(struct mqtt_conn *mc, struct subscribe_op *so)
         mqtt_conn_end(mc, MQTT_RC_UNSPECIFIED, "refused", reason_say(so->op.status, &so->op.err));
         return;
     } else {
-        all_failed(so, reason_suback(so->version, so->op.status));
+        // UNSUBACK knows no code for a full store; the reason string says it.
+        bool on = so->packet.type == MQTT_SUBSCRIBE;
+        all_failed(so, on ? reason_suback(so->version, so->op.status) : MQTT_RC_UNSPECIFIED);
     }
     send_reasons(mc, so);
     mqtt_push_pending(mc, so->news[SUB_TWIN_DESIRED], so->news[SUB_COMMAND]);
