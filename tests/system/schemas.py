@@ -252,6 +252,7 @@ def traces(a):
     page = a.call("trace.records", one, limit=1)
     assert page["more"] and a.call("trace.records", one, after=page["last"])["items"][0]["seq"] == page["last"] + 1
     a.unfit("trace.records", one, "after", after="-1")
+    a.unfit("trace.list", None, "limit", limit="0")
     a.call("trace.delete", one, want="conflict")
     assert a.call("trace.stop", one)["reason"] == "stopped" and a.call("trace.stop", one)["state"] == "ended"
     assert a.call("trace.get", one)["records"] >= 5 and a.call("trace.list")["items"][0]["id"] == trace["id"]
