@@ -242,11 +242,6 @@ void conn_own_times(struct conn *c)
 {
     (void)c;
 }
-void conn_tap(struct conn *c, bool on)
-{
-    (void)c;
-    (void)on;
-}
 struct buf *conn_out(struct conn *c)
 {
     static struct buf sink; // takes nothing
