@@ -193,8 +193,8 @@ def run_load(s, work):
     """All of it at once; (samples, mistakes)."""
     port = s.ports["mqtt"]
     promises = contract.Contract(port)
-    with ledger.Load(f"{work}/telemetry", port, publishers=DEVICES, users=f"{work}/users", topic="$muster/telemetry", rate=1000, offline_ms=3000) as devices, \
-            ledger.Load(f"{work}/messages", port, publishers=20, subscribers=10, qos=0, version=0, rate=300, offline_ms=3000) as messages:
+    with ledger.Load(f"{work}/telemetry", port, publishers=DEVICES, users=f"{work}/users", topic="$muster/telemetry", rate=1000, offline_ms=3000, churn=1) as devices, \
+            ledger.Load(f"{work}/messages", port, publishers=20, subscribers=10, qos=0, version=0, rate=300, offline_ms=3000, churn=1) as messages:
         churns = [Churn(fn, s) for fn in (revocations, over_tls, shared, queries)]
         with promises.running(pause_s=0.02):
             samples = sample(s, SECONDS)

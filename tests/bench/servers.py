@@ -111,8 +111,8 @@ class Muster:
 
     def __init__(self, work):
         self.work = work
-        # 16 clients that do nothing but come and go are no flapping devices here.
-        self.server = muster.Server(args=["--ban.flapping_connects=0"])
+        # 16 clients that do nothing but come and go are no flapping devices here; bounds of one client as high as the peers'.
+        self.server = muster.Server(args=["--ban.flapping_connects=0", "--mqtt.send_max=8192", "--mqtt.queue_max=1000000"])
         self.allow_topics()
         self.devices = self.certificates = 0
         self.import_rate = 0

@@ -137,7 +137,7 @@ def start_loads(work):
     """Telemetry of devices, and messages to sessions that come and go; both run through all cuts."""
     common = {"host": GUEST, "patience_ms": 1000}
     return (ledger.Load(f"{work}/telemetry", 1883, publishers=DEVICES, users=f"{work}/users", topic="$muster/telemetry", rate=1500, **common),
-            ledger.Load(f"{work}/messages", 1883, publishers=6, subscribers=4, qos=0, version=0, rate=300, offline_ms=500, **common))
+            ledger.Load(f"{work}/messages", 1883, publishers=6, subscribers=4, qos=0, version=0, rate=300, offline_ms=500, churn=1, **common))
 
 
 class Run:

@@ -12,7 +12,7 @@ import open_broker
 def main():
     work = tempfile.mkdtemp(prefix="muster-once-")
     with open_broker.Server() as s:
-        with ledger.Load(f"{work}/account", s.ports["mqtt"], publishers=20, subscribers=2, qos=2, version=0, rate=4000, offline_ms=60) as load:
+        with ledger.Load(f"{work}/account", s.ports["mqtt"], publishers=20, subscribers=2, qos=2, version=0, rate=4000, offline_ms=60, churn=1) as load:
             time.sleep(10)
             load.quiet()
             load.settle()

@@ -210,7 +210,7 @@ static enum status batch_run(struct tx *tx, struct op *op, struct err *err)
             return err_wrap(err, "cannot store an acknowledgement");
         }
     }
-    for (uint32_t i = 0; i < b->items_len; i++) {
+    for (uint32_t i = 0; i < b->items_len && w != NULL; i++) {
         enum status st = store_item(tx, w, &b->items[i], &b->acks[i], err);
         if (st != ST_OK) {
             return err_wrap(err, "cannot store a message");

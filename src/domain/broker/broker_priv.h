@@ -152,6 +152,7 @@ struct parcel {
     uint32_t ids_len;
 };
 void parcel_release(struct parcel *p);
+bool parcel_id(struct parcel *p, uint32_t id); // its one subscription identifier; false: no memory
 
 // What one operation has to tell connections once it is durable.
 struct work {

@@ -293,7 +293,7 @@ static void not_fresh(struct broker *b, const struct broker_session *s)
     while (*at != NULL && *at != s) {
         at = &(*at)->next;
     }
-    if (*at == s) {
+    if (*at != NULL) {
         *at = s->next;
     }
 }
