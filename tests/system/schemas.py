@@ -252,6 +252,7 @@ def traces(a):
     page = a.call("trace.records", one, limit=1)
     assert page["more"] and a.call("trace.records", one, after=page["last"])["items"][0]["seq"] == page["last"] + 1
     a.unfit("trace.records", one, "after", after="-1")
+    a.unfit("trace.list", None, "limit", limit="0")
     a.call("trace.delete", one, want="conflict")
     assert a.call("trace.stop", one)["reason"] == "stopped" and a.call("trace.stop", one)["state"] == "ended"
     assert a.call("trace.get", one)["records"] >= 5 and a.call("trace.list")["items"][0]["id"] == trace["id"]
@@ -458,7 +459,7 @@ def passwords_quotas_bans(a):
     a.call("quota.set", body={"tenant": "nobody", "name": "messages", "limit": 1}, want="not_found")
     a.wrong("quota.set", None, {"name": "messages", "limit": -1}, "/limit")
     a.wrong("quota.set", None, {"name": "planets", "limit": 1}, "/name")
-    ban = a.call("ban.create", body={"kind": "address", "value": "198.51.100.7/24", "reason": "scans", "ttl": "1h"})
+    ban = a.call("ban.create", body={"kind": "address", "value": "198.51.100.0/24", "reason": "scans", "ttl": "1h"})
     assert ban["value"] == "198.51.100.0/24" and ban["expires"], ban
     a.call("ban.create", body={"kind": "device", "value": "d2"})
     a.call("ban.create", body={"kind": "device", "value": "nobody"}, want="not_found")
