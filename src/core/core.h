@@ -78,6 +78,7 @@ enum core_slot {
     CORE_SLOT_BAN,
     CORE_SLOT_SECURITY,
     CORE_SLOT_TRACE,
+    CORE_SLOT_HANDSHAKES, // struct handshakes, set before core_start
     CORE_SLOT__COUNT
 };
 void *core_slot(const struct core *c, enum core_slot s);

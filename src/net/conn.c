@@ -22,6 +22,9 @@ void conn_set_state(struct conn *c, enum conn_state to)
         [CONN_LINGER] = {[CONN_DEAD] = true},
     };
     assert(legal[c->state][to]);
+    if (c->state == CONN_HANDSHAKE && c->tls != NULL) {
+        tls_gate_leave(&c->loop->conns.gate, &c->tls->seat); // however it ended
+    }
     c->state = to;
 }
 
@@ -119,14 +122,6 @@ void conn_tell_closed(struct conn *c)
     }
 }
 
-void conn_tell_tls_failure(struct conn *c, const char *text)
-{
-    listener_tls_failed(c->listener);
-    if (c->service->proto->on_tls_failure != NULL) {
-        c->service->proto->on_tls_failure(c->service->front, c->loop, conn_peer_addr(c), text);
-    }
-}
-
 static void on_timeout(struct timer *t)
 {
     struct conn *c = (struct conn *)((char *)t - offsetof(struct conn, timer));
@@ -137,7 +132,7 @@ static void on_timeout(struct timer *t)
         break;
     case CONN_HANDSHAKE:
         snprintf(text, sizeof(text), "no TLS handshake within %u ms", c->service->open_timeout_ms);
-        conn_tell_tls_failure(c, text);
+        conn_tls_failed(c, text);
         conn_abort(c, CLOSE_TIMEOUT, text);
         break;
     case CONN_OPEN:
@@ -184,7 +179,8 @@ static void on_event(struct watch *w, uint32_t events)
 
 void conn_listen(struct conn *c)
 {
-    bool reads = !c->eof && !c->unheard;
+    bool waits = c->tls != NULL && c->tls->session == NULL && c->tls->seat.in != NULL; // for its turn to shake hands
+    bool reads = !c->eof && !c->unheard && !waits;
     uint32_t events = (reads ? (uint32_t)EPOLLIN : 0) | (c->blocked ? (uint32_t)EPOLLOUT : 0);
     if (c->state != CONN_DEAD && !loop_watch(c->loop, &c->watch, events)) {
         conn_abort(c, CLOSE_RESET, strerror(errno));
@@ -433,12 +429,13 @@ void conns_reap(struct loop *l)
 
 bool conns_left(const struct loop *l)
 {
-    return l->conns.flush != NULL || l->conns.resume != NULL || l->conns.dead != NULL;
+    return l->conns.flush != NULL || l->conns.resume != NULL || l->conns.dead != NULL || l->conns.gate_more;
 }
 
 void conns_init(struct loop *l)
 {
     map_init(&l->conns.by_id);
+    conns_tls_init(l);
     l->conns.sink = buf_fixed(NULL, 0);
 }
 

@@ -21,6 +21,7 @@
 #include "base/status.h"
 #include "net/loop.h"
 #include "net/tls.h"
+#include "net/tls_gate.h"
 
 struct conn;
 struct listener;
@@ -44,11 +45,12 @@ struct close_reason {
 };
 const char *close_cause_text(enum close_cause c); // "peer_closed", ...
 
-#define CONN_OUT_HIGH  65536
-#define CONN_OUT_LOW   16384
-#define CONN_ANSWER_MS 5000
-#define CONN_DRAIN_MS  5000
-#define CONN_LINGER_MS 1000
+#define CONN_OUT_HIGH   65536
+#define CONN_OUT_LOW    16384
+#define CONN_ANSWER_MS  5000
+#define CONN_DRAIN_MS   5000
+#define CONN_LINGER_MS  1000
+#define CONN_HANDSHAKES 256
 
 struct conn_proto {
     const char *name; // "mqtt", "http": in logs and metrics
@@ -66,7 +68,7 @@ struct conn_proto {
     // Last callback; user data is released here. Never called from inside another call on this connection.
     void (*on_close)(struct conn *c, const struct close_reason *why);
     // A TLS handshake failed: for the connectivity record. Not for peers that left without a byte. May be NULL.
-    void (*on_tls_failure)(void *front, struct loop *l, const char *peer_addr, const char *reason);
+    void (*on_tls_failure)(void *front, struct loop *l, const struct tls_failure *f);
 };
 
 // A protocol as a listener offers it: whose it is, and what one connection may cost. Fronts fill it in.
@@ -85,7 +87,8 @@ struct listen_conf {
     struct tls_ctx *tls; // NULL: plain; the listener takes its own reference
     struct loop **loops; // connections are spread over these (SO_REUSEPORT: one socket a loop)
     unsigned loops_len;
-    uint32_t conns_max; // open connections on this listener; at it accepting pauses until one is gone
+    uint32_t conns_max;      // open connections on this listener; at it accepting pauses until one is gone
+    uint32_t handshakes_max; // TLS handshakes at once on a loop, of all listeners; others wait. 0: CONN_HANDSHAKES
     struct admission
         *admission; // who may connect (net/admission.h), may be shared; outlives the listener; NULL: everybody
     // What is spoken on a plain connection, and on a TLS one whose client chose no protocol (ALPN) or one that is not below.
@@ -118,6 +121,8 @@ struct listener_stats {
     uint64_t tls_failures; // ever: handshakes that failed
 };
 void listener_stats(const struct listener *ln, struct listener_stats *out); // any thread
+// Handshakes of a loop, added to *out. Any thread.
+void loop_handshakes(const struct loop *l, struct tls_gate_stats *out);
 
 // What the front keeps for this connection: set in on_open, given up in on_close.
 void conn_set_user(struct conn *c, void *user);

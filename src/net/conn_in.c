@@ -9,9 +9,8 @@
 #include "net/conn_priv.h"
 #include "proto/proxy_header.h"
 
-#define READ_BYTES_TLS       16384 // of a TLS connection that is not authenticated yet
-#define TLS_HANDSHAKE_RECORD 22
-#define LINGER_BYTES         262144
+#define READ_BYTES_TLS 16384 // of a TLS connection that is not authenticated yet
+#define LINGER_BYTES   262144
 
 // Whether the front gets bytes now; what comes meanwhile is kept.
 static bool hears(const struct conn *c)
@@ -32,7 +31,7 @@ static void peer_ended(struct conn *c, const char *text)
     stop_reading(c);
     if (c->state == CONN_HANDSHAKE) {
         if (c->spoke) {
-            conn_tell_tls_failure(c, "closed by the client during the handshake");
+            conn_tls_failed(c, "closed by the client during the handshake");
         }
         conn_abort(c, CLOSE_EOF, text);
     } else if (c->state == CONN_OPEN) {
@@ -185,7 +184,7 @@ static bool pump_handshake(struct conn *c)
         return true;
     }
     if (step != TLS_MORE) {
-        conn_tell_tls_failure(c, tls_conn_failure(c->tls->session));
+        conn_tls_failed(c, NULL);
         conn_start_closing(c, CLOSE_TLS, tls_conn_failure(c->tls->session));
     }
     return false;
@@ -232,7 +231,7 @@ static struct slice pump(struct conn *c, struct slice cipher)
 }
 
 // Pumps what was kept, as far as it goes.
-static void pump_kept(struct conn *c)
+void conn_pump_kept(struct conn *c)
 {
     struct buf *kept = &c->tls->kept;
     struct slice rest = pump(c, buf_view(kept));
@@ -242,16 +241,6 @@ static void pump_kept(struct conn *c)
     }
 }
 
-// Whether the first record is complete (RFC 8446 section 5.1), or no handshake at all: OpenSSL can say what it is instead.
-static bool is_whole_hello(struct slice cipher)
-{
-    struct reader r = reader_make(cipher);
-    uint8_t type = rd_u8(&r);
-    (void)rd_u16(&r); // version
-    (void)rd_bytes(&r, rd_u16(&r));
-    return cipher.len > 0 && (type != TLS_HANDSHAKE_RECORD || !r.failed || cipher.len > RECORD_BYTES);
-}
-
 static void read_tls(struct conn *c, struct slice cipher)
 {
     struct conn_tls *tls = c->tls;
@@ -259,19 +248,7 @@ static void read_tls(struct conn *c, struct slice cipher)
         keep(c, &tls->kept, pump(c, cipher));
         return;
     }
-    bool ok = buf_slice(&tls->kept, cipher);
-    if (ok && !is_whole_hello(buf_view(&tls->kept))) {
-        return;
-    }
-    struct tls_ctx *ctx = listener_tls(c->listener);
-    tls->session = ok ? tls_conn_new(ctx, &tls->wire.buf) : NULL;
-    tls_unref(ctx);
-    if (tls->session == NULL) {
-        listener_conn_refused(c->listener);
-        conn_abort(c, CLOSE_OVERFLOW, "no memory for a TLS session");
-        return;
-    }
-    pump_kept(c);
+    conn_tls_hello(c, cipher);
 }
 
 // ---- PROXY header ----
@@ -381,7 +358,7 @@ void conn_readable(struct conn *c)
     } else if (errno != EAGAIN && errno != EINTR) {
         int failure = errno;
         if (c->state == CONN_HANDSHAKE && c->spoke) {
-            conn_tell_tls_failure(c, "connection reset during the handshake");
+            conn_tls_failed(c, "connection reset during the handshake");
         }
         conn_abort(c, CLOSE_RESET, strerror(failure));
     }
@@ -449,7 +426,7 @@ void conn_resume_one(struct conn *c)
         on_frame_event(c, c->ws->end);
     }
     if (hears(c) && c->tls != NULL) {
-        pump_kept(c);
+        conn_pump_kept(c);
     }
     if (hears(c) && c->unheard) {
         c->unheard = false;
@@ -461,6 +438,7 @@ bool conns_resume(struct loop *l)
 {
     struct conn *c = l->conns.resume;
     bool any = c != NULL;
+    conns_tls_turn(l);
     l->conns.resume = NULL;
     while (c != NULL) {
         struct conn *next = c->next_resume;

@@ -45,10 +45,12 @@ struct outq {
 
 // What only a TLS connection needs.
 struct conn_tls {
-    struct tls_conn *session; // NULL until the whole ClientHello is there: a silent stranger costs next to nothing
-    bool ready;               // the handshake is over: plaintext may be written
-    struct outq wire;         // ciphertext to send
-    struct buf kept;          // ciphertext read but not decrypted: the first record's beginning, or the front paused
+    struct tls_conn
+        *session; // NULL until the whole ClientHello is there and it is its turn: a silent stranger costs little
+    struct tls_seat seat; // during the handshake
+    bool ready;           // the handshake is over: plaintext may be written
+    struct outq wire;     // ciphertext to send
+    struct buf kept;      // ciphertext read but not decrypted: the first record's beginning, or the front paused
 };
 
 // What only a connection behind a WebSocket needs.
@@ -105,10 +107,9 @@ void conn_set_state(struct conn *c, enum conn_state to);
 void conn_start_closing(struct conn *c, enum close_cause cause,
                         const char *text); // output drains until the timer ends it
 void conn_tell_closed(struct conn *c);     // on_close, once
-void conn_tell_tls_failure(struct conn *c, const char *text);
-void conn_peer_known(struct conn *c); // from PROXY on; `peer` is true
-void conn_opened(struct conn *c);     // on_open of what was chosen
-void conn_listen(struct conn *c);     // waits for input and for room to write, as far as the state allows
+void conn_peer_known(struct conn *c);      // from PROXY on; `peer` is true
+void conn_opened(struct conn *c);          // on_open of what was chosen
+void conn_listen(struct conn *c);          // waits for input and for room to write, as far as the state allows
 void outq_take(struct outq *q, size_t n, size_t max); // `max`: what may wait in it
 static inline struct slice outq_view(const struct outq *q)
 {
@@ -126,6 +127,13 @@ static inline size_t conn_in_limit(const struct conn *c)
 // ---- conn_in.c ----
 void conn_readable(struct conn *c);
 void conn_resume_one(struct conn *c); // offers what was kept
+void conn_pump_kept(struct conn *c);  // decrypts what was kept, as far as it goes
+
+// ---- conn_tls.c ----
+void conn_tls_hello(struct conn *c, struct slice cipher); // the first bytes, until the session starts
+void conn_tls_failed(struct conn *c, const char *text);   // counts and tells; text NULL: what TLS itself says
+void conns_tls_init(struct loop *l);
+void conns_tls_turn(struct loop *l); // lets waiting handshakes in
 
 // ---- conn_out.c ----
 void conn_flush_one(struct conn *c);

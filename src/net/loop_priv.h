@@ -21,6 +21,7 @@
 #include "base/map.h"
 #include "net/addr.h"
 #include "net/loop.h"
+#include "net/tls_gate.h"
 
 struct acceptor;
 struct listener;
@@ -42,15 +43,18 @@ struct loop_signal {
 
 // The connections of one loop; conn.c owns it.
 struct conns {
-    struct map by_id;                        // id -> struct conn, from accept to the reaper
-    struct conn *flush;                      // output to be written at the end of this turn
-    struct conn *resume;                     // kept input to be offered again at the end of this turn
-    struct conn *dead;                       // to be told (on_close) and closed at the end of this turn
-    struct buf raw;                          // every read of the loop lands here
-    struct buf plain;                        // and every decrypted record here
-    struct buf payload;                      // and what was in WebSocket frames here
-    bool ready;                              // the three have their memory
-    struct buf sink;                         // what a closing connection's output goes to: takes nothing
+    struct map by_id;     // id -> struct conn, from accept to the reaper
+    struct conn *flush;   // output to be written at the end of this turn
+    struct conn *resume;  // kept input to be offered again at the end of this turn
+    struct conn *dead;    // to be told (on_close) and closed at the end of this turn
+    struct buf raw;       // every read of the loop lands here
+    struct buf plain;     // and every decrypted record here
+    struct buf payload;   // and what was in WebSocket frames here
+    bool ready;           // the three have their memory
+    struct buf sink;      // what a closing connection's output goes to: takes nothing
+    struct tls_gate gate; // handshakes that run, and those that wait
+    struct timer gate_due;
+    bool gate_more;                          // handshakes wait that can start in the next turn
     struct conn *strangers, *strangers_last; // not authenticated, oldest first
     char peer[ADDR_TEXT_MAX];                // what conn_peer_addr returned last
 };

@@ -8,44 +8,27 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "base/reader.h"
+#include "net/crypto.h"
 #include "net/tls_priv.h"
 
-// Intermediates between a client's certificate and a known CA; bytes of the client's Certificate message.
-#define CHAIN_DEPTH_MAX 4
+// Certificates a client may send: its own and those between it and a known CA; bytes of its Certificate message.
+#define CHAIN_DEPTH_MAX 3
 #define CHAIN_BYTES_MAX 16384
-#define TICKET_LIFE_S   7200
+#define FILE_BYTES_MAX  (1u << 20)
+// Sessions of a context that was given no cache.
+#define OWN_SESSIONS    1024
+#define OWN_LIFETIME_US (INT64_C(7200) * 1000000)
 
-// Forward secrecy and authenticated encryption only. ECDHE on the curves every stack has; no SHA-1 signatures.
+// Forward secrecy and authenticated encryption only. ECDHE on the curves every stack has; no SHA-1 signatures. PSK suites are
+// added when there are keys: of these only the first has forward secrecy, small devices have none but the others.
 #define CIPHERS_TLS12 "ECDHE+AESGCM:ECDHE+CHACHA20"
+#define CIPHERS_PSK   ":ECDHE-PSK-CHACHA20-POLY1305:PSK-AES128-GCM-SHA256:PSK-AES256-GCM-SHA384"
 #define CIPHERS_TLS13 "TLS_AES_128_GCM_SHA256:TLS_AES_256_GCM_SHA384:TLS_CHACHA20_POLY1305_SHA256"
 #define GROUPS        "X25519:P-256:P-384"
 #define SIGALGS                                                                                                        \
     "ECDSA+SHA256:ECDSA+SHA384:ECDSA+SHA512:ed25519:rsa_pss_rsae_sha256:rsa_pss_rsae_sha384:rsa_pss_rsae_sha512:"      \
     "rsa_pss_pss_sha256:rsa_pss_pss_sha384:rsa_pss_pss_sha512:RSA+SHA256:RSA+SHA384:RSA+SHA512"
-
-struct tls_ctx {
-    _Atomic uint32_t refs;
-    SSL_CTX *ssl;
-    BIO_METHOD *bio;
-    uint8_t alpn_mem[512];
-    struct buf alpn;           // wire form, RFC 7301 section 3.1
-    const char *alpn_certless; // see struct tls_server_conf
-    bool asks;                 // for client certificates
-};
-
-void tls_reason(unsigned long code, char *dst, size_t dst_size)
-{
-    if (ERR_SYSTEM_ERROR(code)) {
-        snprintf(dst, dst_size, "%s", strerror(ERR_GET_REASON(code)));
-        return;
-    }
-    const char *text = ERR_reason_error_string(code);
-    if (text != NULL) {
-        snprintf(dst, dst_size, "%s", text);
-    } else {
-        snprintf(dst, dst_size, "OpenSSL error %lx", code);
-    }
-}
 
 static enum status load_failure(struct err *err, const char *what, const char *file)
 {
@@ -54,6 +37,8 @@ static enum status load_failure(struct err *err, const char *what, const char *f
     ERR_clear_error();
     return err_set(err, ST_INVALID, "cannot load the %s from %s: %s", what, file, why);
 }
+
+// ---- certificate and key ----
 
 // A key with a passphrase must be an error, not a question on the terminal.
 static int no_passphrase(char *buf, int size, int rwflag, void *arg)
@@ -65,7 +50,7 @@ static int no_passphrase(char *buf, int size, int rwflag, void *arg)
     return 0;
 }
 
-static enum status load_identity(SSL_CTX *ssl, const struct tls_server_conf *conf, struct err *err)
+static enum status load_identity(SSL_CTX *ssl, const struct tls_site_conf *conf, struct err *err)
 {
     ERR_clear_error();
     SSL_CTX_set_default_passwd_cb(ssl, no_passphrase);
@@ -87,49 +72,134 @@ static enum status load_identity(SSL_CTX *ssl, const struct tls_server_conf *con
     return ST_OK;
 }
 
-// A client need not send a certificate; one that is sent must chain to these, for the purpose "client".
-static enum status load_client_ca(SSL_CTX *ssl, const struct tls_server_conf *conf, struct err *err)
+// ---- client CAs ----
+
+static enum status load_ca(SSL_CTX *ssl, STACK_OF(X509_NAME) * names, const char *file, struct err *err)
 {
-    const char *file = conf->client_ca_file;
-    if (file == NULL) {
-        SSL_CTX_set_verify(ssl, SSL_VERIFY_NONE, NULL);
-        return ST_OK;
-    }
-    ERR_clear_error();
-    STACK_OF(X509_NAME) *names = SSL_load_client_CA_file(file);
-    if (names == NULL) {
+    if (SSL_add_file_cert_subjects_to_stack(names, file) != 1 || sk_X509_NAME_num(names) == 0 ||
+        SSL_CTX_load_verify_file(ssl, file) != 1) {
         return load_failure(err, "client CA certificates", file);
     }
-    SSL_CTX_set_client_CA_list(ssl, names); // takes it
-    if (SSL_CTX_load_verify_file(ssl, file) != 1) {
-        return load_failure(err, "client CA certificates", file);
-    }
-    SSL_CTX_set_verify(ssl, conf->certless ? SSL_VERIFY_NONE : SSL_VERIFY_PEER, NULL);
-    SSL_CTX_set_verify_depth(ssl, CHAIN_DEPTH_MAX);
-    SSL_CTX_set_max_cert_list(ssl, CHAIN_BYTES_MAX);
     return ST_OK;
 }
 
-static int choose_alpn(SSL *s, const unsigned char **out, unsigned char *out_len, const unsigned char *in,
-                       unsigned in_len, void *arg)
+// A client need not send a certificate; one that is sent must chain to these, for the purpose "client".
+static enum status load_client_cas(SSL_CTX *ssl, const char *const files[2], struct err *err)
 {
-    const struct tls_ctx *ctx = arg;
-    unsigned char *chosen = NULL;
-    int rc = SSL_select_next_proto(&chosen, out_len, ctx->alpn.p, (unsigned)ctx->alpn.len, in, in_len);
-    *out = chosen;
-    // Before the server writes anything, so that it can still decide what to ask for.
-    if (rc == OPENSSL_NPN_NEGOTIATED && ctx->asks) {
-        bool without = ctx->alpn_certless != NULL && slice_eq_str(slice_make(chosen, *out_len), ctx->alpn_certless);
-        SSL_set_verify(s, without ? SSL_VERIFY_NONE : SSL_VERIFY_PEER, NULL);
+    SSL_CTX_set_verify(ssl, SSL_VERIFY_NONE, NULL);
+    if (files[0] == NULL) {
+        return ST_OK;
     }
-    return rc == OPENSSL_NPN_NEGOTIATED ? SSL_TLSEXT_ERR_OK : SSL_TLSEXT_ERR_ALERT_FATAL;
+    ERR_clear_error();
+    STACK_OF(X509_NAME) *names = sk_X509_NAME_new_null();
+    if (names == NULL) {
+        return err_set(err, ST_NOMEM, "no memory for the client CA certificates");
+    }
+    SSL_CTX_set_client_CA_list(ssl, names); // takes it
+    enum status st = ST_OK;
+    for (int i = 0; st == ST_OK && i < 2 && files[i] != NULL; i++) {
+        st = load_ca(ssl, names, files[i], err);
+    }
+    SSL_CTX_set_verify(ssl, SSL_VERIFY_PEER, NULL);
+    SSL_CTX_set_verify_depth(ssl, CHAIN_DEPTH_MAX);
+    SSL_CTX_set_max_cert_list(ssl, CHAIN_BYTES_MAX);
+    return st;
+}
+
+// ---- what a session is bound to ----
+
+static bool add_file(struct buf *digests, const char *file)
+{
+    uint8_t digest[SHA256_LEN] = {0};
+    FILE *f = file != NULL ? fopen(file, "re") : NULL;
+    struct buf text = buf_heap(FILE_BYTES_MAX);
+    uint8_t chunk[4096];
+    for (size_t n = 1; f != NULL && n > 0;) {
+        n = fread(chunk, 1, sizeof(chunk), f);
+        buf_put(&text, chunk, n);
+    }
+    bool ok = !text.failed;
+    crypto_sha256(buf_view(&text), digest);
+    buf_release(&text);
+    if (f != NULL) {
+        (void)fclose(f);
+    }
+    return ok && buf_put(digests, digest, sizeof(digest));
+}
+
+// A session made under other CAs, lists or for another tenant must not be resumed here; one made under another server
+// certificate may.
+static bool bind_context(struct tls_site *site, const char *const ca_files[2], const char *crl_file)
+{
+    uint8_t mem[4 * SHA256_LEN];
+    struct buf digests = buf_fixed(mem, sizeof(mem));
+    uint8_t tenant[SHA256_LEN];
+    crypto_sha256(slice_str(site->tenant), tenant);
+    bool ok = add_file(&digests, ca_files[0]) && add_file(&digests, ca_files[1]) && add_file(&digests, crl_file) &&
+              buf_put(&digests, tenant, sizeof(tenant));
+    crypto_sha256(buf_view(&digests), site->context);
+    return ok && SSL_CTX_set_session_id_context(site->ssl, site->context, sizeof(site->context)) == 1;
+}
+
+// ---- rules ----
+
+static bool set_rules(SSL_CTX *ssl, int min_version, int64_t lifetime_us)
+{
+    SSL_CTX_set_security_level(ssl, 2);
+    // SSL_OP_NO_TICKET: tickets are names of entries in tls_cache.h, for TLS 1.2 session ids.
+    SSL_CTX_set_options(ssl, SSL_OP_NO_RENEGOTIATION | SSL_OP_NO_COMPRESSION | SSL_OP_CIPHER_SERVER_PREFERENCE |
+                                 SSL_OP_PRIORITIZE_CHACHA | SSL_OP_NO_TICKET);
+    SSL_CTX_set_mode(ssl, SSL_MODE_RELEASE_BUFFERS);
+    SSL_CTX_set_session_cache_mode(ssl, SSL_SESS_CACHE_SERVER | SSL_SESS_CACHE_NO_INTERNAL);
+    SSL_CTX_set_timeout(ssl, (long)(lifetime_us / 1000000));
+    return SSL_CTX_set_min_proto_version(ssl, min_version) == 1 && SSL_CTX_set1_groups_list(ssl, GROUPS) == 1 &&
+           SSL_CTX_set1_sigalgs_list(ssl, SIGALGS) == 1 && SSL_CTX_set_num_tickets(ssl, 1) == 1;
+}
+
+// A suite the operator names must have authenticated encryption, and forward secrecy unless it is a PSK suite.
+static bool is_allowed(const SSL_CIPHER *c)
+{
+    int kx = SSL_CIPHER_get_kx_nid(c), cipher = SSL_CIPHER_get_cipher_nid(c);
+    bool aead = cipher == NID_aes_128_gcm || cipher == NID_aes_256_gcm || cipher == NID_chacha20_poly1305;
+    bool signs = SSL_CIPHER_get_auth_nid(c) != NID_auth_null;
+    return aead && signs && (kx == NID_kx_any || kx == NID_kx_ecdhe || kx == NID_kx_psk || kx == NID_kx_ecdhe_psk);
+}
+
+static enum status check_suites(SSL_CTX *ssl, struct err *err)
+{
+    const STACK_OF(SSL_CIPHER) *all = SSL_CTX_get_ciphers(ssl);
+    for (int i = 0; i < sk_SSL_CIPHER_num(all); i++) {
+        const SSL_CIPHER *c = sk_SSL_CIPHER_value(all, i);
+        if (!is_allowed(c)) {
+            return err_set(err, ST_INVALID,
+                           "cipher suite %s cannot be used: ECDHE or PSK with AES-GCM or ChaCha20-Poly1305 is allowed",
+                           SSL_CIPHER_get_name(c));
+        }
+    }
+    return ST_OK;
+}
+
+static enum status set_suites(SSL_CTX *ssl, const struct tls_server_conf *conf, struct err *err)
+{
+    const char *v13 = conf->ciphersuites != NULL && conf->ciphersuites[0] != '\0' ? conf->ciphersuites : CIPHERS_TLS13;
+    const char *v12 = conf->ciphers != NULL && conf->ciphers[0] != '\0' ? conf->ciphers
+                      : conf->psk != NULL                               ? CIPHERS_TLS12 CIPHERS_PSK
+                                                                        : CIPHERS_TLS12;
+    if (SSL_CTX_set_cipher_list(ssl, v12) != 1) {
+        ERR_clear_error();
+        return err_set(err, ST_INVALID, "no TLS 1.2 cipher suite in '%s': OpenSSL names separated by ':' are allowed",
+                       v12);
+    }
+    if (SSL_CTX_set_ciphersuites(ssl, v13) != 1) {
+        ERR_clear_error();
+        return err_set(err, ST_INVALID, "unknown TLS 1.3 cipher suite in '%s': of %s are allowed", v13, CIPHERS_TLS13);
+    }
+    return check_suites(ssl, err);
 }
 
 static enum status set_alpn(struct tls_ctx *ctx, const struct tls_server_conf *conf, struct err *err)
 {
     const size_t max = sizeof(conf->alpn) / sizeof(conf->alpn[0]);
-    ctx->alpn_certless = conf->alpn_certless;
-    ctx->asks = conf->client_ca_file != NULL;
     ctx->alpn = buf_fixed(ctx->alpn_mem, sizeof(ctx->alpn_mem));
     for (size_t i = 0; i < max && conf->alpn[i] != NULL; i++) {
         size_t len = strlen(conf->alpn[i]);
@@ -139,77 +209,155 @@ static enum status set_alpn(struct tls_ctx *ctx, const struct tls_server_conf *c
         buf_u8(&ctx->alpn, (uint8_t)len);
         buf_str(&ctx->alpn, conf->alpn[i]);
     }
-    if (ctx->alpn.len > 0) {
-        SSL_CTX_set_alpn_select_cb(ctx->ssl, choose_alpn, ctx);
-    }
     return ST_OK;
 }
 
-// A ticket carries the client's certificate of the first handshake. An expired one gets no shortcut: the full handshake that
-// follows refuses it with the right alert. (A new CA file makes a new context with new ticket keys, so old tickets end.)
-static SSL_TICKET_RETURN check_ticket(SSL *s, SSL_SESSION *session, const unsigned char *name, size_t name_len,
-                                      SSL_TICKET_STATUS status, void *arg)
+// ---- sites ----
+
+// "name" or "*.name", among names separated by spaces.
+static bool matches(const char *names, const char *sni)
 {
-    (void)s;
-    (void)name;
-    (void)name_len;
-    (void)arg;
-    if (status != SSL_TICKET_SUCCESS && status != SSL_TICKET_SUCCESS_RENEW) {
-        return SSL_TICKET_RETURN_IGNORE_RENEW;
+    struct slice rest = slice_str(names), host = slice_str(sni);
+    const char *dot = strchr(sni, '.');
+    struct slice parent = dot != NULL ? slice_str(dot) : (struct slice){NULL, 0};
+    while (rest.len > 0) {
+        const uint8_t *space = memchr(rest.p, ' ', rest.len);
+        struct slice name = slice_head(rest, space != NULL ? (size_t)(space - rest.p) : rest.len);
+        rest = slice_from(rest, name.len + 1);
+        bool wild = slice_starts(name, SLICE("*."));
+        if (slice_eq(name, host) || (wild && parent.len > 1 && slice_eq(slice_from(name, 1), parent))) {
+            return true;
+        }
     }
-    const X509 *cert = SSL_SESSION_get0_peer(session);
-    if (cert != NULL && X509_cmp_current_time(X509_get0_notAfter(cert)) <= 0) {
-        return SSL_TICKET_RETURN_IGNORE_RENEW;
-    }
-    return status == SSL_TICKET_SUCCESS ? SSL_TICKET_RETURN_USE : SSL_TICKET_RETURN_USE_RENEW;
+    return false;
 }
 
-static bool set_rules(SSL_CTX *ssl, int min_version)
+const struct tls_site *tls_ctx_site(const struct tls_ctx *ctx, const char *sni)
 {
-    static const uint8_t context_id[] = "muster";
-    SSL_CTX_set_security_level(ssl, 2);
-    SSL_CTX_set_options(ssl, SSL_OP_NO_RENEGOTIATION | SSL_OP_NO_COMPRESSION | SSL_OP_CIPHER_SERVER_PREFERENCE |
-                                 SSL_OP_PRIORITIZE_CHACHA);
-    SSL_CTX_set_mode(ssl, SSL_MODE_RELEASE_BUFFERS);
-    SSL_CTX_set_session_cache_mode(ssl, SSL_SESS_CACHE_OFF);
-    SSL_CTX_set_timeout(ssl, TICKET_LIFE_S);
-    return SSL_CTX_set_min_proto_version(ssl, min_version) == 1 && SSL_CTX_set_cipher_list(ssl, CIPHERS_TLS12) == 1 &&
-           SSL_CTX_set_ciphersuites(ssl, CIPHERS_TLS13) == 1 && SSL_CTX_set1_groups_list(ssl, GROUPS) == 1 &&
-           SSL_CTX_set1_sigalgs_list(ssl, SIGALGS) == 1 && SSL_CTX_set_num_tickets(ssl, 1) == 1 &&
-           SSL_CTX_set_session_id_context(ssl, context_id, sizeof(context_id) - 1) == 1 &&
-           SSL_CTX_set_session_ticket_cb(ssl, NULL, check_ticket, NULL) == 1;
+    for (size_t i = 1; sni[0] != '\0' && i < ctx->sites_len; i++) {
+        if (matches(ctx->sites[i].names, sni)) {
+            return &ctx->sites[i];
+        }
+    }
+    return &ctx->sites[0];
+}
+
+static enum status open_site(struct tls_ctx *ctx, struct tls_site *site, const struct tls_site_conf *sc,
+                             const struct tls_server_conf *conf, struct err *err)
+{
+    int min_version = conf->min_version != 0 ? conf->min_version : TLS1_2_VERSION;
+    const bool own_ca = sc->client_ca_file != NULL;
+    const char *const cas[2] = {own_ca ? sc->client_ca_file : conf->client_ca_file,
+                                own_ca || conf->client_ca_file == NULL ? NULL : conf->more_ca_file};
+    site->ssl = SSL_CTX_new(TLS_server_method());
+    site->names = strdup(sc->names);
+    site->asks = cas[0] != NULL;
+    site->tenant = strdup(sc->tenant != NULL ? sc->tenant : "");
+    if (site->ssl == NULL || site->names == NULL || site->tenant == NULL) {
+        return err_set(err, ST_NOMEM, "no memory for a TLS context");
+    }
+    if (!set_rules(site->ssl, min_version, tls_cache_lifetime_us(ctx->cache))) {
+        return err_set(err, ST_INTERNAL, "this OpenSSL does not take the TLS settings");
+    }
+    enum status st = set_suites(site->ssl, conf, err);
+    if (st == ST_OK) {
+        st = load_identity(site->ssl, sc, err);
+    }
+    if (st == ST_OK) {
+        st = load_client_cas(site->ssl, cas, err);
+    }
+    if (st == ST_OK && !bind_context(site, cas, conf->crl_file)) {
+        st = err_set(err, ST_NOMEM, "no memory for a TLS context");
+    }
+    return st;
+}
+
+static void open_rest(struct tls_ctx *ctx)
+{
+    SSL_CTX *server = ctx->sites[0].ssl;
+    for (int i = 0; i < 2; i++) {
+        int version = i == 0 ? TLS1_2_VERSION : TLS1_3_VERSION;
+        if (version >= SSL_CTX_get_min_proto_version(server)) {
+            tls_rest_open(&ctx->rest[i], server, version, ctx->blank[0]);
+        }
+    }
+}
+
+static enum status open_sites(struct tls_ctx *ctx, const struct tls_server_conf *conf, struct err *err)
+{
+    const struct tls_site_conf first = {
+        .names = "", .cert_file = conf->cert_file, .key_file = conf->key_file, .client_ca_file = NULL};
+    enum status st = open_site(ctx, &ctx->sites[0], &first, conf, err);
+    if (st == ST_OK && conf->ocsp_file != NULL) {
+        st = tls_load_ocsp(&ctx->sites[0], conf->ocsp_file, err);
+    }
+    for (size_t i = 0; st == ST_OK && i < conf->sites_len; i++) {
+        st = open_site(ctx, &ctx->sites[i + 1], &conf->sites[i], conf, err);
+    }
+    if (st == ST_OK && conf->crl_file != NULL) {
+        st = tls_load_crls(ctx, conf->crl_file, err);
+    }
+    if (st == ST_OK) {
+        open_rest(ctx);
+    }
+    for (size_t i = 0; st == ST_OK && i < ctx->sites_len; i++) {
+        tls_shake_install(ctx->sites[i].ssl, ctx, conf->certless);
+    }
+    return st;
+}
+
+// ---- doors ----
+
+// DER of SSL_SESSION (OpenSSL's own form) with nothing in it but that the master secret is an extended one: OpenSSL has no
+// other way to say so.
+static const uint8_t blank_der[2][28] = {
+    {0x30, 0x0f, 2, 1, 1, 2, 2, 3, 3, 4, 2, 0xc0, 0x2b, 4, 0, 4, 0},
+    {0x30, 0x14, 2, 1, 1, 2, 2, 3, 3, 4, 2, 0xc0, 0x2b, 4, 0, 4, 0, 0xad, 3, 2, 1, 1},
+};
+
+static bool make_blanks(struct tls_ctx *ctx)
+{
+    for (int i = 0; i < 2; i++) {
+        const unsigned char *p = blank_der[i];
+        ctx->blank[i] = d2i_SSL_SESSION(NULL, &p, blank_der[i][1] + 2);
+        if (ctx->blank[i] == NULL) {
+            return false;
+        }
+    }
+    return true;
 }
 
 static enum status fill_ctx(struct tls_ctx *ctx, const struct tls_server_conf *conf, struct err *err)
 {
-    int min_version = conf->min_version != 0 ? conf->min_version : TLS1_2_VERSION;
-    if (min_version != TLS1_2_VERSION && min_version != TLS1_3_VERSION) {
+    if (conf->min_version != 0 && conf->min_version != TLS1_2_VERSION && conf->min_version != TLS1_3_VERSION) {
         return err_set(err, ST_INVALID, "lowest TLS version 0x%04x: 0x0303 (1.2) and 0x0304 (1.3) are allowed",
-                       (unsigned)min_version);
+                       (unsigned)conf->min_version);
     }
-    ctx->ssl = SSL_CTX_new(TLS_server_method());
+    ctx->alpn_certless = conf->alpn_certless;
+    ctx->psk = conf->psk;
+    ctx->psk_arg = conf->psk_arg;
+    ctx->failed = conf->failed;
+    ctx->failed_arg = conf->failed_arg;
+    ctx->cache = conf->cache != NULL ? tls_cache_ref(conf->cache) : tls_cache_new(OWN_SESSIONS, OWN_LIFETIME_US);
     ctx->bio = tls_bio_method();
-    if (ctx->ssl == NULL || ctx->bio == NULL) {
+    if (ctx->cache == NULL || ctx->bio == NULL || !make_blanks(ctx)) {
+        ERR_clear_error();
         return err_set(err, ST_NOMEM, "no memory for a TLS context");
     }
-    if (!set_rules(ctx->ssl, min_version)) {
-        return err_set(err, ST_INTERNAL, "this OpenSSL does not take the TLS settings");
-    }
-    enum status st = load_identity(ctx->ssl, conf, err);
-    if (st == ST_OK) {
-        st = load_client_ca(ctx->ssl, conf, err);
-    }
-    return st == ST_OK ? set_alpn(ctx, conf, err) : st;
+    enum status st = set_alpn(ctx, conf, err);
+    return st == ST_OK ? open_sites(ctx, conf, err) : st;
 }
 
 struct tls_ctx *tls_server_new(const struct tls_server_conf *conf, struct err *err)
 {
-    struct tls_ctx *ctx = calloc(1, sizeof(*ctx));
+    size_t sites = conf->sites_len + 1;
+    struct tls_ctx *ctx = calloc(1, sizeof(*ctx) + sites * sizeof(ctx->sites[0]));
     if (ctx == NULL) {
         err_set(err, ST_NOMEM, "no memory for a TLS context");
         return NULL;
     }
     atomic_init(&ctx->refs, 1);
+    ctx->sites_len = sites;
     if (fill_ctx(ctx, conf, err) != ST_OK) {
         tls_unref(ctx);
         return NULL;
@@ -230,17 +378,41 @@ void tls_unref(struct tls_ctx *ctx)
     if (ctx == NULL || atomic_fetch_sub_explicit(&ctx->refs, 1, memory_order_acq_rel) > 1) {
         return;
     }
-    SSL_CTX_free(ctx->ssl);
+    for (size_t i = 0; i < ctx->sites_len; i++) {
+        SSL_CTX_free(ctx->sites[i].ssl);
+        free(ctx->sites[i].names);
+        free(ctx->sites[i].tenant);
+        buf_release(&ctx->sites[i].ocsp);
+    }
+    SSL_SESSION_free(ctx->blank[0]);
+    SSL_SESSION_free(ctx->blank[1]);
     BIO_meth_free(ctx->bio);
+    for (int i = 0; i < 2; i++) {
+        tls_rest_release(&ctx->rest[i]);
+    }
+    tls_cache_unref(ctx->cache);
+    free(ctx->revoked);
     free(ctx);
 }
 
-SSL *tls_ctx_session(struct tls_ctx *ctx)
+bool tls_resumes(struct tls_ctx *ctx, const struct tls_hello *hello)
 {
-    return SSL_new(ctx->ssl);
+    return tls_cache_knows(ctx->cache, slice_make(hello->psk_id, hello->psk_id_len)) ||
+           tls_cache_knows(ctx->cache, slice_make(hello->session_id, hello->session_id_len));
 }
 
-const BIO_METHOD *tls_ctx_bio(const struct tls_ctx *ctx)
+static int compare_keys(const void *a, const void *b)
 {
-    return ctx->bio;
+    return memcmp(a, b, 16);
+}
+
+bool tls_revoked(const struct tls_ctx *ctx, const uint8_t issuer_serial[16])
+{
+    return ctx->revoked_len > 0 &&
+           bsearch(issuer_serial, ctx->revoked, ctx->revoked_len, sizeof(ctx->revoked[0]), compare_keys) != NULL;
+}
+
+int64_t tls_staple_until_us(const struct tls_ctx *ctx)
+{
+    return ctx->sites[0].ocsp_until_us;
 }

@@ -3,20 +3,23 @@
 #include <openssl/ssl.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <time.h>
 
 #include "base/reader.h"
-#include "net/tls_priv.h"
+#include "net/crypto.h"
+#include "net/tls_shake.h"
 
 struct tls_conn {
     SSL *ssl;
     struct tls_ctx *ctx;
     struct buf *wire;
     struct reader fed;
+    struct tls_shake *shake; // until the handshake has succeeded, else NULL
     struct tls_peer peer;
+    char *texts; // what peer points to
+    char *said;  // failure's own text, or NULL
+    const char *failure;
     bool failed;
     bool close_sent;
-    char failure[128];
 };
 
 // ---- the BIO: OpenSSL reads from what was fed and writes to `wire` ----
@@ -74,7 +77,36 @@ BIO_METHOD *tls_bio_method(void)
 
 // ---- life ----
 
-struct tls_conn *tls_conn_new(struct tls_ctx *ctx, struct buf *wire)
+static void shake_free(struct tls_shake *k)
+{
+    if (k != NULL) {
+        crypto_wipe(k, sizeof(*k));
+        free(k);
+    }
+}
+
+static bool shake_new(struct tls_conn *t, const struct tls_hello *hello)
+{
+    struct tls_shake *k = t->shake = calloc(1, sizeof(*k));
+    if (k == NULL) {
+        return false;
+    }
+    k->hello = *hello;
+    k->ctx = t->ctx;
+    k->site = tls_ctx_site(t->ctx, hello->sni);
+    k->ssl = t->ssl = SSL_new(k->site->ssl);
+    BIO *bio = BIO_new(t->ctx->bio);
+    if (t->ssl == NULL || bio == NULL) {
+        BIO_free(bio);
+        return false;
+    }
+    BIO_set_data(bio, t);
+    SSL_set_bio(t->ssl, bio, bio); // takes it
+    SSL_set_accept_state(t->ssl);
+    return SSL_set_app_data(t->ssl, k) == 1;
+}
+
+struct tls_conn *tls_conn_new(struct tls_ctx *ctx, const struct tls_hello *hello, struct buf *wire)
 {
     struct tls_conn *t = calloc(1, sizeof(*t));
     if (t == NULL) {
@@ -82,17 +114,12 @@ struct tls_conn *tls_conn_new(struct tls_ctx *ctx, struct buf *wire)
     }
     t->ctx = tls_ref(ctx);
     t->wire = wire;
-    t->ssl = tls_ctx_session(ctx);
-    BIO *bio = BIO_new(tls_ctx_bio(ctx));
-    if (t->ssl == NULL || bio == NULL) {
-        BIO_free(bio);
+    t->failure = "";
+    if (!shake_new(t, hello)) {
         tls_conn_free(t);
         ERR_clear_error();
         return NULL;
     }
-    BIO_set_data(bio, t);
-    SSL_set_bio(t->ssl, bio, bio); // takes it
-    SSL_set_accept_state(t->ssl);
     return t;
 }
 
@@ -101,8 +128,14 @@ void tls_conn_free(struct tls_conn *t)
     if (t == NULL) {
         return;
     }
+    if (t->ssl != NULL) {
+        SSL_set_shutdown(t->ssl, SSL_SENT_SHUTDOWN | SSL_RECEIVED_SHUTDOWN); // or it looks for a session to forget
+    }
     SSL_free(t->ssl);
+    shake_free(t->shake);
     tls_unref(t->ctx);
+    free(t->texts);
+    free(t->said);
     free(t);
 }
 
@@ -129,49 +162,148 @@ const struct tls_peer *tls_conn_peer(const struct tls_conn *t)
     return &t->peer;
 }
 
-// ---- failures in words ----
+// ---- a handshake's failure in words ----
 
 static const struct hint {
     int reason;
+    bool no_overlap;
     const char *text;
 } hints[] = {
-    {SSL_R_HTTP_REQUEST, "not TLS: plain HTTP on a TLS port"},
-    {SSL_R_WRONG_VERSION_NUMBER, "not TLS: wrong version number"},
-    {SSL_R_UNSUPPORTED_PROTOCOL, "unsupported protocol: TLS 1.2 or 1.3 is needed"},
-    {SSL_R_NO_SHARED_CIPHER, "no shared cipher"},
-    {SSL_R_NO_APPLICATION_PROTOCOL, "no application protocol (ALPN) in common"},
-    {SSL_R_EXCESSIVE_MESSAGE_SIZE, "the certificate chain is longer than 16 KiB"},
+    {SSL_R_HTTP_REQUEST, false, "not TLS: plain HTTP on a TLS port"},
+    {SSL_R_WRONG_VERSION_NUMBER, false, "not TLS: wrong version number"},
+    {SSL_R_UNSUPPORTED_PROTOCOL, true, "unsupported protocol: TLS 1.2 or 1.3 is needed"},
+    {SSL_R_NO_SHARED_CIPHER, true, "no shared cipher"},
+    {SSL_R_NO_SUITABLE_KEY_SHARE, true, "no shared group for the key exchange"},
+    {SSL_R_NO_APPLICATION_PROTOCOL, false, "no application protocol (ALPN) in common"},
+    {SSL_R_EXCESSIVE_MESSAGE_SIZE, false, "the certificate chain is longer than 16 KiB"},
 };
 
+static bool is_unknown_ca(long verify)
+{
+    return verify == X509_V_ERR_UNABLE_TO_GET_ISSUER_CERT_LOCALLY || verify == X509_V_ERR_SELF_SIGNED_CERT_IN_CHAIN ||
+           verify == X509_V_ERR_DEPTH_ZERO_SELF_SIGNED_CERT || verify == X509_V_ERR_UNABLE_TO_VERIFY_LEAF_SIGNATURE ||
+           verify == X509_V_ERR_UNABLE_TO_GET_ISSUER_CERT;
+}
+
 // First X.509: why our verification failed. Then alerts: what the peer said. Then the library's own reason.
-static void say_failure(struct tls_conn *t)
+static void say_failure(struct tls_shake *k)
 {
     unsigned long code = ERR_peek_error();
-    long verify = SSL_get_verify_result(t->ssl);
+    long verify = SSL_get_verify_result(k->ssl);
     char text[96];
     tls_reason(code, text, sizeof(text));
-    if (verify == X509_V_ERR_UNABLE_TO_GET_ISSUER_CERT_LOCALLY || verify == X509_V_ERR_SELF_SIGNED_CERT_IN_CHAIN ||
-        verify == X509_V_ERR_DEPTH_ZERO_SELF_SIGNED_CERT || verify == X509_V_ERR_UNABLE_TO_VERIFY_LEAF_SIGNATURE) {
-        snprintf(t->failure, sizeof(t->failure), "client certificate refused: unknown CA (%s)",
-                 X509_verify_cert_error_string(verify));
-    } else if (verify != X509_V_OK) {
-        snprintf(t->failure, sizeof(t->failure), "client certificate refused: %s",
-                 X509_verify_cert_error_string(verify));
+    if (verify != X509_V_OK) {
+        (void)snprintf(k->failure, sizeof(k->failure), "client certificate refused: %s%s%s",
+                       is_unknown_ca(verify) ? "unknown CA (" : "", X509_verify_cert_error_string(verify),
+                       is_unknown_ca(verify) ? ")" : "");
     } else if (ERR_GET_LIB(code) == ERR_LIB_SSL && ERR_GET_REASON(code) > SSL_AD_REASON_OFFSET) {
-        snprintf(t->failure, sizeof(t->failure), "the client refused: %s", text);
+        (void)snprintf(k->failure, sizeof(k->failure), "the client refused: %s", text);
     } else {
-        snprintf(t->failure, sizeof(t->failure), "%s", text);
+        (void)snprintf(k->failure, sizeof(k->failure), "%s", text);
         for (size_t i = 0; i < sizeof(hints) / sizeof(hints[0]); i++) {
             if (ERR_GET_LIB(code) == ERR_LIB_SSL && ERR_GET_REASON(code) == hints[i].reason) {
-                snprintf(t->failure, sizeof(t->failure), "%s", hints[i].text);
+                (void)snprintf(k->failure, sizeof(k->failure), "%s", hints[i].text);
+                k->no_overlap = hints[i].no_overlap;
             }
         }
     }
 }
 
-// What a result of OpenSSL that was no success means.
+static enum tls_step shake_failed(struct tls_conn *t, const char *text)
+{
+    t->failed = true;
+    if (text != NULL) {
+        t->failure = text;
+    } else {
+        say_failure(t->shake);
+        t->failure = t->shake->failure[0] != '\0' ? t->shake->failure : "the handshake failed";
+    }
+    ERR_clear_error();
+    return TLS_FAILED;
+}
+
+// ---- the end of a handshake ----
+
+// A text for the peer, in t->texts.
+static const char *keep(struct buf *texts, struct slice s)
+{
+    const char *at = (const char *)texts->p + texts->len;
+    return buf_slice(texts, s) && buf_u8(texts, 0) ? at : "";
+}
+
+static bool fill_peer(struct tls_conn *t, bool resumed)
+{
+    const struct tls_shake *k = t->shake;
+    const struct tls_client *c = &k->client;
+    struct tls_peer *p = &t->peer;
+    const unsigned char *alpn = NULL;
+    unsigned alpn_len = 0;
+    SSL_get0_alpn_selected(k->ssl, &alpn, &alpn_len);
+    struct slice sni = slice_str(k->hello.sni);
+    size_t max = alpn_len + sni.len + strlen(c->name) + 4;
+    t->texts = malloc(max);
+    if (t->texts == NULL) {
+        return false;
+    }
+    struct buf texts = buf_fixed(t->texts, max);
+    p->version = SSL_get_version(k->ssl);
+    p->cipher = SSL_get_cipher_name(k->ssl);
+    p->alpn = slice_make(keep(&texts, slice_make(alpn, alpn_len)), alpn_len);
+    p->sni = slice_make(keep(&texts, sni), sni.len);
+    p->resumed = resumed;
+    p->has_cert = c->has_cert;
+    const char *name = keep(&texts, slice_str(c->name));
+    p->subject_cn = c->has_cert ? name : "";
+    p->psk_identity = c->has_psk ? name : "";
+    p->tenant = k->site->tenant;
+    p->not_after_us = c->not_after_us;
+    struct buf cert = buf_fixed(p->cert_sha256, 32), spki = buf_fixed(p->spki_sha256, 32);
+    struct buf serial = buf_fixed(p->issuer_serial, 16);
+    return buf_put(&cert, c->cert_sha256, 32) && buf_put(&spki, c->spki_sha256, 32) &&
+           buf_put(&serial, c->issuer_serial, 16);
+}
+
+void tls_conn_report(const struct tls_conn *t, const char *peer_addr, const char *reason,
+                     void (*fn)(void *arg, const struct tls_failure *f), void *arg)
+{
+    tls_report(t != NULL ? t->shake : NULL, peer_addr, reason != NULL || t == NULL ? reason : t->failure, fn, arg);
+}
+
+enum tls_step tls_conn_handshake(struct tls_conn *t)
+{
+    if (t->failed || t->shake == NULL) {
+        return t->failed ? TLS_FAILED : TLS_OK;
+    }
+    ERR_clear_error();
+    int rc = SSL_do_handshake(t->shake->ssl);
+    if (rc != 1) {
+        int why = SSL_get_error(t->shake->ssl, rc);
+        if (why == SSL_ERROR_WANT_READ) {
+            return TLS_MORE;
+        }
+        return shake_failed(t, t->wire->failed ? "no room for the answer" : NULL);
+    }
+    bool resumed = false;
+    if (!tls_shake_settle(t->shake, &resumed)) {
+        return shake_failed(t, "client certificate refused: it cannot be read");
+    }
+    if (!fill_peer(t, resumed)) {
+        return shake_failed(t, "no memory for what the client has proven");
+    }
+    tls_shake_keep_session(t->shake);
+    tls_shake_end(t->shake);
+    shake_free(t->shake);
+    t->shake = NULL;
+    ERR_clear_error();
+    return TLS_OK;
+}
+
+// ---- an open connection ----
+
+// What a result of OpenSSL that was no success means. Its words outlive the error queue.
 static enum tls_step step_of(struct tls_conn *t, int rc)
 {
+    char text[96];
     int why = SSL_get_error(t->ssl, rc);
     if (why == SSL_ERROR_WANT_READ) {
         return TLS_MORE;
@@ -179,92 +311,12 @@ static enum tls_step step_of(struct tls_conn *t, int rc)
     if (why == SSL_ERROR_ZERO_RETURN) {
         return TLS_END;
     }
+    tls_reason(ERR_peek_error(), text, sizeof(text));
     t->failed = true;
-    if (t->wire->failed) {
-        snprintf(t->failure, sizeof(t->failure), "no room for the answer");
-    } else {
-        say_failure(t);
-    }
+    t->said = t->wire->failed || t->said != NULL ? t->said : strdup(text);
+    t->failure = t->wire->failed ? "no room for the answer" : t->said != NULL ? t->said : "a TLS record failed";
     ERR_clear_error();
     return TLS_FAILED;
-}
-
-// ---- the peer ----
-
-static bool digest_spki(const X509 *cert, uint8_t out[32])
-{
-    unsigned char *der = NULL;
-    int len = i2d_X509_PUBKEY(X509_get_X509_PUBKEY(cert), &der);
-    bool ok = len > 0 && EVP_Digest(der, (size_t)len, out, NULL, EVP_sha256(), NULL) == 1;
-    OPENSSL_free(der);
-    return ok;
-}
-
-static void copy_cn(const X509 *cert, char *dst, size_t dst_size)
-{
-    X509_NAME *name = X509_get_subject_name(cert);
-    int at = X509_NAME_get_index_by_NID(name, NID_commonName, -1);
-    unsigned char *utf8 = NULL;
-    if (at >= 0) {
-        int len = ASN1_STRING_to_UTF8(&utf8, X509_NAME_ENTRY_get_data(X509_NAME_get_entry(name, at)));
-        if (len > 0) {
-            slice_to_cstr(slice_make(utf8, (size_t)len), dst, dst_size);
-        }
-        OPENSSL_free(utf8);
-    }
-}
-
-static bool fill_cert(struct tls_peer *p, const X509 *cert)
-{
-    struct tm end = {0};
-    unsigned len = 0;
-    if (X509_digest(cert, EVP_sha256(), p->cert_sha256, &len) != 1 || len != sizeof(p->cert_sha256) ||
-        !digest_spki(cert, p->spki_sha256) || ASN1_TIME_to_tm(X509_get0_notAfter(cert), &end) != 1) {
-        return false;
-    }
-    copy_cn(cert, p->subject_cn, sizeof(p->subject_cn));
-    p->not_after_us = (int64_t)timegm(&end) * 1000000;
-    p->has_cert = true;
-    return true;
-}
-
-static bool fill_peer(struct tls_conn *t)
-{
-    struct tls_peer *p = &t->peer;
-    const unsigned char *alpn = NULL;
-    unsigned alpn_len = 0;
-    SSL_get0_alpn_selected(t->ssl, &alpn, &alpn_len);
-    p->version = SSL_get_version(t->ssl);
-    p->cipher = SSL_get_cipher_name(t->ssl);
-    p->alpn = slice_make(alpn, alpn_len);
-    p->sni = slice_str(SSL_get_servername(t->ssl, TLSEXT_NAMETYPE_host_name));
-    p->resumed = SSL_session_reused(t->ssl) == 1;
-    X509 *cert = SSL_get1_peer_certificate(t->ssl);
-    bool ok = cert == NULL || (SSL_get_verify_result(t->ssl) == X509_V_OK && fill_cert(p, cert));
-    X509_free(cert);
-    return ok;
-}
-
-// ---- bytes ----
-
-enum tls_step tls_conn_handshake(struct tls_conn *t)
-{
-    if (t->failed) {
-        return TLS_FAILED;
-    }
-    ERR_clear_error();
-    int rc = SSL_do_handshake(t->ssl);
-    if (rc != 1) {
-        enum tls_step step = step_of(t, rc);
-        return step == TLS_END ? TLS_FAILED : step;
-    }
-    if (!fill_peer(t)) {
-        t->failed = true;
-        snprintf(t->failure, sizeof(t->failure), "client certificate refused: it cannot be read");
-        ERR_clear_error();
-        return TLS_FAILED;
-    }
-    return TLS_OK;
 }
 
 enum tls_step tls_conn_read(struct tls_conn *t, struct buf *out, size_t max)
@@ -287,7 +339,7 @@ enum tls_step tls_conn_read(struct tls_conn *t, struct buf *out, size_t max)
 bool tls_conn_write(struct tls_conn *t, struct slice plain)
 {
     size_t n = 0;
-    if (t->failed || t->close_sent) {
+    if (t->failed || t->close_sent || t->shake != NULL) {
         return false;
     }
     ERR_clear_error();
@@ -295,6 +347,7 @@ bool tls_conn_write(struct tls_conn *t, struct slice plain)
     if (rc != 1) {
         (void)step_of(t, rc);
         t->failed = true;
+        t->failure = t->failure[0] != '\0' ? t->failure : "the answer was not taken";
         return false;
     }
     return n == plain.len;
@@ -302,10 +355,62 @@ bool tls_conn_write(struct tls_conn *t, struct slice plain)
 
 void tls_conn_close(struct tls_conn *t)
 {
-    if (!t->failed && !t->close_sent) {
+    if (!t->failed && !t->close_sent && t->shake == NULL) {
         t->close_sent = true;
         ERR_clear_error();
         (void)SSL_shutdown(t->ssl); // 0: the peer's close_notify is not waited for
         ERR_clear_error();
     }
+}
+
+// ---- alerts ----
+
+static const struct {
+    uint8_t alert;
+    const char *name; // RFC 8446 section 6, RFC 5246 section 7.2
+} alerts[] = {
+    {0, "close_notify"},
+    {10, "unexpected_message"},
+    {20, "bad_record_mac"},
+    {21, "decryption_failed"},
+    {22, "record_overflow"},
+    {30, "decompression_failure"},
+    {40, "handshake_failure"},
+    {41, "no_certificate"},
+    {42, "bad_certificate"},
+    {43, "unsupported_certificate"},
+    {44, "certificate_revoked"},
+    {45, "certificate_expired"},
+    {46, "certificate_unknown"},
+    {47, "illegal_parameter"},
+    {48, "unknown_ca"},
+    {49, "access_denied"},
+    {50, "decode_error"},
+    {51, "decrypt_error"},
+    {60, "export_restriction"},
+    {70, "protocol_version"},
+    {71, "insufficient_security"},
+    {80, "internal_error"},
+    {86, "inappropriate_fallback"},
+    {90, "user_canceled"},
+    {100, "no_renegotiation"},
+    {109, "missing_extension"},
+    {110, "unsupported_extension"},
+    {111, "certificate_unobtainable"},
+    {112, "unrecognized_name"},
+    {113, "bad_certificate_status_response"},
+    {114, "bad_certificate_hash_value"},
+    {115, "unknown_psk_identity"},
+    {116, "certificate_required"},
+    {120, "no_application_protocol"},
+};
+
+const char *tls_alert_name(uint8_t alert)
+{
+    for (size_t i = 0; i < sizeof(alerts) / sizeof(alerts[0]); i++) {
+        if (alerts[i].alert == alert) {
+            return alerts[i].name;
+        }
+    }
+    return "unknown";
 }

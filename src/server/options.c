@@ -10,6 +10,7 @@
 #include "domain/policy/ban.h"
 #include "front/http/http_front.h"
 #include "front/mqtt/mqtt_front.h"
+#include "server/tls_setup.h"
 
 static const struct conf_key server_keys[] = {
     {.name = "server.data",
@@ -111,12 +112,6 @@ static const struct conf_key server_keys[] = {
      .help =
          "Addresses and networks (10.0.0.0/8) of proxies that say in a PROXY header whom they speak for. From these "
          "the header is demanded, from all others it is not understood."},
-    {.name = "tls.min_version",
-     .type = CONF_ENUM,
-     .dflt = "1.2",
-     .choices = "1.2 1.3",
-     .reload = true,
-     .help = "Oldest TLS version that is accepted."},
     {.name = "log.level",
      .flag = "log-level",
      .type = CONF_ENUM,
@@ -194,6 +189,7 @@ size_t server_modules(struct conf_module out[SERVER_MODULES_MAX])
 {
     const struct conf_module all[] = {
         {"Server", server_keys, sizeof(server_keys) / sizeof(server_keys[0])},
+        tls_conf_module,
         {"Storage", storage_keys, sizeof(storage_keys) / sizeof(storage_keys[0])},
         {"MQTT", mqtt_conf, MQTT_CONF_LEN},
         {"Broker", broker_conf, BROKER_CONF_LEN},

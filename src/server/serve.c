@@ -19,7 +19,8 @@ struct process {
     struct options options;
     struct conf *conf;
     struct server *server;
-    struct loop *loop; // the main thread's: signals only
+    struct loop *loop; // the main thread's: signals, and a look at the files
+    struct timer watch;
 };
 
 static void print_help(void)
@@ -88,6 +89,30 @@ static void reload(struct process *p)
     notify_service("READY=1");
 }
 
+// Certificates and lists that others renew are loaded without being told.
+static void on_watch(struct timer *t)
+{
+    struct process *p = (struct process *)((char *)t - offsetof(struct process, watch));
+    struct err err = {.code = ST_OK};
+    if (!server_files_changed(p->server)) {
+        return;
+    }
+    if (server_reload(p->server, p->conf, &err) == ST_OK) {
+        log_info("serve", "certificates reloaded: their files have changed");
+    } else {
+        log_error("serve", "changed files are not loaded: the old certificates stay", LOGS("error", err.text));
+    }
+}
+
+static void start_watch(struct process *p)
+{
+    uint32_t every_ms = (uint32_t)(conf_int(p->conf, "tls.watch") / 1000);
+    timer_init(&p->watch, p->loop, on_watch);
+    if (every_ms > 0) {
+        timer_start(&p->watch, every_ms, every_ms);
+    }
+}
+
 static void on_signal(void *arg, int signum)
 {
     struct process *p = arg;
@@ -129,6 +154,7 @@ static int run(struct process *p)
         }
     }
     announce(p);
+    start_watch(p);
     loop_run(p->loop);
     server_stop(p->server);
     log_info("serve", "stopped");

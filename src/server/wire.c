@@ -14,6 +14,7 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "core/core.h"
+#include "core/metrics.h"
 #include "domain/broker/broker.h"
 #include "domain/command/command.h"
 #include "domain/identity/identity.h"
@@ -33,6 +34,7 @@
 #include "net/tls.h"
 #include "server/gauges.h"
 #include "server/statements.h"
+#include "server/tls_setup.h"
 #include "store/migrations.h"
 
 #define IO_THREADS_MAX 256
@@ -75,6 +77,7 @@ struct server {
     struct http_front *http;
     struct loop *loops[IO_THREADS_MAX];
     unsigned loops_len;
+    struct tls_setup *tls_setup;
     struct conn_service websocket; // MQTT in WebSockets
     struct admission *admission;   // of all listeners
     struct tls_ctx *tls[2];        // MQTT, HTTP: they differ in whom they ask for a certificate
@@ -161,6 +164,11 @@ static enum status open_identity(struct server *s, struct err *err)
     return identity_open(s->core, &ic, &s->identity, err);
 }
 
+static enum status open_tls(struct server *s, struct err *err)
+{
+    return tls_setup_open(s->core, s->identity, s->conf, &s->tls_setup, err);
+}
+
 // Lowest first: each finds the world as its predecessors left it.
 static enum status start_modules(struct server *s, struct err *err)
 {
@@ -184,6 +192,28 @@ static enum status start_modules(struct server *s, struct err *err)
     }
     gauges_register(s->core);
     return ST_OK;
+}
+
+// Handshakes on all I/O threads.
+static void write_handshakes(void *arg, struct buf *out)
+{
+    const struct server *s = arg;
+    struct tls_gate_stats st = {0};
+    for (unsigned i = 0; i < s->loops_len; i++) {
+        loop_handshakes(s->loops[i], &st);
+    }
+    buf_printf(out,
+               "# HELP muster_tls_handshakes TLS handshakes now\n# TYPE muster_tls_handshakes gauge\n"
+               "muster_tls_handshakes{state=\"running\"} %u\nmuster_tls_handshakes{state=\"waiting\"} %u\n",
+               st.running, st.waiting);
+    buf_printf(out,
+               "# HELP muster_tls_handshakes_waited_total TLS handshakes that had to wait for their turn\n"
+               "# TYPE muster_tls_handshakes_waited_total counter\nmuster_tls_handshakes_waited_total %llu\n",
+               (unsigned long long)st.waited);
+    buf_printf(out,
+               "# HELP muster_tls_handshakes_expired_total TLS handshakes ended for being slow while others waited\n"
+               "# TYPE muster_tls_handshakes_expired_total counter\nmuster_tls_handshakes_expired_total %llu\n",
+               (unsigned long long)st.expired);
 }
 
 // One share of each tenant's rate for each loop.
@@ -212,7 +242,7 @@ static enum status open_loops(struct server *s, struct err *err)
         }
         s->loops_len++;
     }
-    return ST_OK;
+    return metric_collector(write_handshakes, s) ? ST_OK : err_set(err, ST_LIMIT, "too many collectors of metrics");
 }
 
 static enum status open_broker(struct server *s, struct err *err)
@@ -265,17 +295,11 @@ static enum status start_threads(struct server *s, struct err *err)
 
 static enum status new_tls(struct server *s, const struct conf *conf, bool http, struct tls_ctx **ret, struct err *err)
 {
-    struct identity_files files = identity_files(s->identity);
-    struct tls_server_conf tc = {.cert_file = files.server_cert,
-                                 .key_file = files.server_key,
-                                 .client_ca_file = files.ca,
-                                 .alpn_certless = ALPN_HTTP,
-                                 .certless = http,
-                                 .min_version = conf_int(conf, "tls.min_version") == 1 ? 0x0304 : 0x0303};
+    struct tls_offer offer = {.alpn_certless = ALPN_HTTP, .certless = http};
     for (size_t i = 0; i < ALPN_NAMES; i++) {
-        tc.alpn[i] = alpn[i].name;
+        offer.alpn[i] = alpn[i].name;
     }
-    *ret = tls_server_new(&tc, err);
+    *ret = tls_setup_context(s->tls_setup, conf, &offer, err);
     return *ret != NULL ? ST_OK : ST_IO;
 }
 
@@ -331,6 +355,7 @@ static enum status open_listener(struct server *s, unsigned kind, struct err *er
     lc.conns_max = conf_u32(s->conf, "listen.connections_max");
     lc.admission = s->admission;
     lc.tls = listener_kinds[kind].tls ? s->tls[listener_kinds[kind].http] : NULL;
+    lc.handshakes_max = (uint32_t)conf_int(s->conf, "tls.handshakes_max");
     lc.loops = s->loops;
     lc.loops_len = s->loops_len;
     enum status st = listener_open(&lc, &s->listeners[kind], err);
@@ -362,8 +387,8 @@ static enum status open_listeners(struct server *s, struct err *err)
 enum status server_new(const struct conf *conf, struct server **ret, struct err *err)
 {
     static enum status (*const steps[])(struct server *, struct err *) = {
-        open_dir,      open_core,   open_identity, open_loops,    open_quotas,   open_trace,
-        start_modules, open_broker, open_fronts,   start_threads, open_listeners};
+        open_dir,   open_core,     open_identity, open_tls,    open_loops,    open_quotas,
+        open_trace, start_modules, open_broker,   open_fronts, start_threads, open_listeners};
     struct server *s = calloc(1, sizeof(*s));
     if (s == NULL) {
         return err_set(err, ST_NOMEM, "no memory for the server");
@@ -426,6 +451,11 @@ enum status server_reload(struct server *s, const struct conf *conf, struct err 
     return ST_OK;
 }
 
+bool server_files_changed(struct server *s)
+{
+    return tls_setup_changed(s->tls_setup, s->conf);
+}
+
 static void wait_for_connections(struct server *s)
 {
     int64_t deadline = clock_mono_us() + conf_int(s->conf, "server.drain");
@@ -477,6 +507,7 @@ void server_free(struct server *s)
     for (unsigned i = 0; i < LISTENERS; i++) {
         listener_free(s->listeners[i]);
     }
+    metric_collector_remove(write_handshakes, s);
     admission_free(s->admission);
     http_front_free(s->http);
     mqtt_front_free(s->mqtt);
@@ -487,6 +518,7 @@ void server_free(struct server *s)
     }
     tls_unref(s->tls[0]);
     tls_unref(s->tls[1]);
+    tls_setup_free(s->tls_setup);
     identity_free(s->identity);
     quotas_free(s->quotas);
     core_free(s->core);

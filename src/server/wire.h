@@ -14,6 +14,8 @@ enum status server_new(const struct conf *conf, struct server **ret, struct err 
 void server_addresses(const struct server *s, struct buf *out);
 // Certificates anew and the reloadable keys of `conf`, which the server then keeps reading from. On an error the old ones stay.
 enum status server_reload(struct server *s, const struct conf *conf, struct err *err);
+// Whether certificates, CAs or lists have changed on disk since they were loaded or this was asked. Same thread as server_reload.
+bool server_files_changed(struct server *s);
 // Stops accepting, lets connections end (drain), commits what is queued, closes the stores.
 void server_stop(struct server *s);
 void server_free(struct server *s);

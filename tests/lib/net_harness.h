@@ -39,7 +39,8 @@ struct harness {
     pthread_mutex_t lock;
     char why[128];         // of the last on_close
     char tls_failure[128]; // of the last on_tls_failure
-    struct tls_peer peer;  // of the last on_open
+    struct tls_peer peer;  // of the last on_open; its texts are in peer_texts
+    char peer_texts[5][129];
     char peer_addr[64];
     atomic_ullong last_id;
     enum status open_status; // what on_open returns
@@ -190,6 +191,22 @@ static inline size_t front_data(struct conn *c, struct slice in)
     return used;
 }
 
+// The connection may be gone when a test looks.
+static inline void keep_peer(struct harness *h, const struct tls_peer *p)
+{
+    const char **const texts[] = {&h->peer.subject_cn, &h->peer.psk_identity, &h->peer.tenant};
+    struct slice *const slices[] = {&h->peer.alpn, &h->peer.sni};
+    h->peer = *p;
+    for (int i = 0; i < 3; i++) {
+        snprintf(h->peer_texts[i], sizeof(h->peer_texts[i]), "%s", *texts[i]);
+        *texts[i] = h->peer_texts[i];
+    }
+    for (int i = 0; i < 2; i++) {
+        snprintf(h->peer_texts[3 + i], sizeof(h->peer_texts[0]), SLICE_FMT, SLICE_ARG(*slices[i]));
+        *slices[i] = slice_str(h->peer_texts[3 + i]);
+    }
+}
+
 static inline enum status front_open(struct conn *c, void *front)
 {
     struct harness *h = front;
@@ -204,7 +221,7 @@ static inline enum status front_open(struct conn *c, void *front)
     timer_init(&s->timer, conn_loop(c), session_resume);
     pthread_mutex_lock(&h->lock);
     if (conn_tls(c) != NULL) {
-        h->peer = *conn_tls(c);
+        keep_peer(h, conn_tls(c));
     }
     snprintf(h->peer_addr, sizeof(h->peer_addr), "%s", conn_peer_addr(c));
     pthread_mutex_unlock(&h->lock);
@@ -250,13 +267,13 @@ static inline void front_close(struct conn *c, const struct close_reason *why)
     free(s);
 }
 
-static inline void front_tls_failure(void *front, struct loop *l, const char *peer_addr, const char *reason)
+static inline void front_tls_failure(void *front, struct loop *l, const struct tls_failure *f)
 {
     struct harness *h = front;
     assert_true(loop_is_current(l));
-    assert_true(strlen(peer_addr) > 0);
+    assert_true(strlen(f->peer_addr) > 0);
     pthread_mutex_lock(&h->lock);
-    snprintf(h->tls_failure, sizeof(h->tls_failure), "%s", reason);
+    snprintf(h->tls_failure, sizeof(h->tls_failure), "%s", f->reason);
     pthread_mutex_unlock(&h->lock);
 }
 

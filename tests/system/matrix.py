@@ -131,6 +131,9 @@ class Fixtures:
     def param_token(self, op, device):
         return self.api.made("POST", f"/api/v1/devices/{device}/tokens", self.owner, {"label": "spare"})["id"]
 
+    def param_psk(self, op, device):
+        return self.api.made("POST", f"/api/v1/devices/{device}/psks", self.owner, {"label": "spare"})["id"]
+
     def param_name(self, op, device):
         return self.api.made("POST", "/api/v1/tokens", self.owner, {"name": self.name("t"), "role": "viewer"})["name"]
 

@@ -8,6 +8,7 @@ import gzip
 import json
 import os
 import re
+import socket
 import subprocess
 import sys
 import threading
@@ -176,6 +177,36 @@ def tokens_of_devices(a):
     a.call("device_token.revoke", {"device": "d2", "token": token["id"]}, want="not_found")
 
 
+def keys_of_devices(a):
+    key = a.call("device_psk.create", {"device": "d2"}, {"label": "lab", "identity": "lab/d2", "key": "ab" * 16})
+    assert key["identity"] == "lab/d2" and key["key"] == "ab" * 16
+    assert len(a.call("device_psk.create", {"device": "d2"})["key"]) == 64
+    a.call("device_psk.create", {"device": "nobody"}, {}, want="not_found")
+    for body, where in (({"identity": "lab/d2"}, "/identity"), ({"identity": "a b"}, "/identity"), ({"key": "zz" * 16}, "/key"),
+                        ({"key": "ab" * 15}, "/key"), ({"label": 5}, "/label")):
+        a.wrong("device_psk.create", {"device": "d2"}, body, where)
+    for _ in range(2):
+        a.call("device_psk.create", {"device": "d2"})
+    a.call("device_psk.create", {"device": "d2"}, want="limit")
+    listed = a.call("device_psk.list", {"device": "d2"})["items"]
+    assert len(listed) == 4 and listed[0]["id"] == key["id"] and key["key"] not in json.dumps(listed)
+    a.call("device_psk.list", {"device": "nobody"}, want="not_found")
+    a.call("device_psk.revoke", {"device": "d2", "psk": key["id"]})
+    a.call("device_psk.revoke", {"device": "d2", "psk": key["id"]}, want="not_found")
+
+
+def failed_handshakes(a):
+    with socket.create_connection(("127.0.0.1", a.s.ports["mqtts"])) as c:
+        c.sendall(b"\x16\x03\x01\x00\x04\x02\x00\x00\x00")
+        c.recv(100)
+    page = a.call("tls_failure.list", address="127.0.0.1", since="0")
+    assert page["items"][0]["alert"]["name"] == "unexpected_message", page
+    assert a.call("tls_failure.list", address="192.0.2.1")["items"] == []
+    assert a.call("tls_failure.list", since="2100-01-01T00:00:00Z")["items"] == []
+    a.unfit("tls_failure.list", None, "limit", limit="0")
+    a.unfit("tls_failure.list", None, "since", since="x")
+
+
 def groups(a):
     a.call("group.create", body={"id": "g1", "description": "first"})
     a.call("group.create", body={"id": "g1"}, want="exists")
@@ -252,6 +283,7 @@ def traces(a):
     page = a.call("trace.records", one, limit=1)
     assert page["more"] and a.call("trace.records", one, after=page["last"])["items"][0]["seq"] == page["last"] + 1
     a.unfit("trace.records", one, "after", after="-1")
+    a.unfit("trace.list", None, "limit", limit="0")
     a.call("trace.delete", one, want="conflict")
     assert a.call("trace.stop", one)["reason"] == "stopped" and a.call("trace.stop", one)["state"] == "ended"
     assert a.call("trace.get", one)["records"] >= 5 and a.call("trace.list")["items"][0]["id"] == trace["id"]
@@ -458,7 +490,7 @@ def passwords_quotas_bans(a):
     a.call("quota.set", body={"tenant": "nobody", "name": "messages", "limit": 1}, want="not_found")
     a.wrong("quota.set", None, {"name": "messages", "limit": -1}, "/limit")
     a.wrong("quota.set", None, {"name": "planets", "limit": 1}, "/name")
-    ban = a.call("ban.create", body={"kind": "address", "value": "198.51.100.7/24", "reason": "scans", "ttl": "1h"})
+    ban = a.call("ban.create", body={"kind": "address", "value": "198.51.100.0/24", "reason": "scans", "ttl": "1h"})
     assert ban["value"] == "198.51.100.0/24" and ban["expires"], ban
     a.call("ban.create", body={"kind": "device", "value": "d2"})
     a.call("ban.create", body={"kind": "device", "value": "nobody"}, want="not_found")
@@ -510,7 +542,7 @@ def broker(a):
 
 def everyone(a):
     """What every operation does with no token, a wrong one, and one that may not."""
-    params = {"device": "d1", "group": "g1", "claim": "c", "command": "1", "token": "t", "fingerprint": "0" * 64, "name": "nobody", "metric": "temperature",
+    params = {"device": "d1", "group": "g1", "claim": "c", "command": "1", "token": "t", "psk": "p", "fingerprint": "0" * 64, "name": "nobody", "metric": "temperature",
               "policy": "p", "kind": "device", "target": "t", "ban": "b", "trace": "1", "client_id": "c", "topic": "t"}
     for name, op in OPS.items():
         if op["permission"] == "public":
@@ -676,7 +708,7 @@ def compression(a):
 def main():
     with muster.Server() as s:
         a = Api(s)
-        for test in (devices, tokens_of_devices, groups, enrolment, device_side, traces, operators, policies, passwords_quotas_bans,
+        for test in (devices, tokens_of_devices, keys_of_devices, failed_handshakes, groups, enrolment, device_side, traces, operators, policies, passwords_quotas_bans,
                      broker, everyone):
             start = time.monotonic()
             test(a)

@@ -4,6 +4,7 @@
 #include "domain/identity/identity_priv.h"
 #include "domain/identity/operator.h"
 #include "domain/identity/sql/device_token.sql.h"
+#include "domain/identity/sql/operator.sql.h"
 
 #define CLAIM_USERNAME "$claim"
 
@@ -48,6 +49,32 @@ static enum status by_cert(struct tx *tx, const struct credential *cred, struct 
         st = device_find_row(tx, ret_cert->device, ret, err);
     }
     return st == ST_OK ? check_device(ret, err) : st;
+}
+
+static enum status by_psk(struct tx *tx, const struct credential *cred, struct device_ref *ret, struct err *err)
+{
+    uint64_t device = 0;
+    enum status st = device_psk_device(tx, cred->psk_identity, &device, err);
+    if (st == ST_OK) {
+        st = device_find_row(tx, device, ret, err);
+    }
+    return st == ST_OK ? check_device(ret, err) : st;
+}
+
+// Who asked for a tenant's name in TLS can only be of this tenant.
+static enum status check_tenant(struct tx *tx, const struct credential *cred, const struct device_ref *d,
+                                struct err *err)
+{
+    if (cred->tenant.len == 0) {
+        return ST_OK;
+    }
+    STMT(s, tx->db, &sql_operator[SQL_OPERATOR_TENANT_FIND]);
+    stmt_bind_text(s, 1, cred->tenant);
+    bool row = false;
+    enum status st = stmt_step(s, &row, err);
+    return st == ST_OK && (!row || col_i64(s, 0) != d->tenant)
+               ? err_set(err, ST_UNAUTHENTICATED, "the server name belongs to another tenant")
+               : st;
 }
 
 // The device that has this token; with `device` (p != NULL) only the one of that id. Equal tokens in two tenants: with the
@@ -222,7 +249,8 @@ static struct principal anonymous_principal(const struct credential *cred)
 
 static bool is_claim(const struct credential *cred)
 {
-    return cred->cert_sha256 == NULL && cred->password.len > 0 && slice_eq_str(cred->username, CLAIM_USERNAME);
+    return cred->cert_sha256 == NULL && cred->psk_identity.len == 0 && cred->password.len > 0 &&
+           slice_eq_str(cred->username, CLAIM_USERNAME);
 }
 
 // What coming in changes is the device's own doing, from its address: `who` acts. `c`: the certificate, or NULL.
@@ -256,7 +284,12 @@ enum status identity_authenticate(struct tx *tx, const struct credential *cred, 
         *ret = anonymous_principal(cred);
         return ST_OK;
     }
-    enum status st = has_cert ? by_cert(tx, cred, &c, &d, err) : without_cert(tx, cred, &d, err);
+    enum status st = has_cert                     ? by_cert(tx, cred, &c, &d, err)
+                     : cred->psk_identity.len > 0 ? by_psk(tx, cred, &d, err)
+                                                  : without_cert(tx, cred, &d, err);
+    if (st == ST_OK) {
+        st = check_tenant(tx, cred, &d, err);
+    }
     struct principal who = device_principal(&d, cred->peer_addr);
     if (st == ST_OK) {
         st = come_in(tx, &who, has_cert ? &c : NULL, &d, err);

@@ -1,5 +1,7 @@
 #include "domain/identity/cert.h"
 
+#include <stdlib.h>
+
 #include "base/utf8.h"
 #include "core/cursor.h"
 #include "core/ids.h"
@@ -201,6 +203,34 @@ enum status cert_by_fingerprint(struct tx *tx, struct slice sha256, struct cert_
     return st;
 }
 
+// --- sessions made with a certificate that has ended --------------------------------------------------------------
+
+static void tell_ended(struct core *c, void *arg)
+{
+    identity_tell_ended(identity_of(c), arg, none);
+    free(arg);
+}
+
+static void forget_ended(struct core *c, void *arg)
+{
+    (void)c;
+    free(arg);
+}
+
+static enum status ended_after_commit(struct tx *tx, struct slice sha256, struct err *err)
+{
+    uint8_t *copy = calloc(1, SHA256_LEN);
+    if (copy != NULL) {
+        struct buf b = buf_fixed(copy, SHA256_LEN);
+        buf_slice(&b, sha256);
+        if (tx_after_commit(tx, tell_ended, forget_ended, copy)) {
+            return ST_OK;
+        }
+        free(copy);
+    }
+    return err_set(err, ST_NOMEM, "no memory");
+}
+
 // Records each certificate that a RETURNING statement has ended. Their number is bounded: a device renews rarely
 // (identity_renew), and each renewal ends what waited before.
 static enum status record_ended(struct tx *tx, struct stmt *s, const struct device_ref *d, struct err *err)
@@ -212,6 +242,9 @@ static enum status record_ended(struct tx *tx, struct stmt *s, const struct devi
             return st;
         }
         st = record(tx, "cert.supersede", d, col_blob(s, 0), none, 0, err);
+        if (st == ST_OK) {
+            st = ended_after_commit(tx, col_blob(s, 0), err);
+        }
         if (st != ST_OK) {
             return st;
         }
@@ -284,6 +317,9 @@ enum status cert_revoke(struct tx *tx, struct slice fingerprint, struct slice re
     }
     if (st == ST_OK) {
         st = publish(tx, &d, key, "revoked", err);
+    }
+    if (st == ST_OK) {
+        st = ended_after_commit(tx, key, err);
     }
     return st == ST_OK ? registry_notify(tx, &d, DEVICE_CHANGE_REVOKED, err) : st;
 }

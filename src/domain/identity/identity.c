@@ -236,6 +236,9 @@ static enum status forget_device(struct tx *tx, const struct device_ref *d, enum
         return ST_OK;
     }
     enum status st = device_token_forget_device(tx, d->row, err);
+    if (st == ST_OK) {
+        st = device_psk_forget_device(tx, d->row, err);
+    }
     return st == ST_OK ? cert_forget_device(tx, d->row, err) : st;
 }
 
@@ -249,6 +252,9 @@ static enum status open_files(struct tx *tx, void *arg, struct err *err)
     }
     if (st == ST_OK) {
         st = ca_server(id->ca, id->dir, (const char *const *)id->names, id->names_len, tx->now_us, &changed, err);
+    }
+    if (st == ST_OK) {
+        st = device_psk_load(tx, id, err);
     }
     return st == ST_OK ? open_admin(tx, id, err) : st;
 }
@@ -293,13 +299,14 @@ enum status identity_open(struct core *c, const struct identity_conf *conf, stru
     id->claims = throttle_new(conf->claim_failures_per_min);
     enum status st = ST_OK;
     id->familiar = familiar_new();
+    id->psks = psk_table_new();
     id->passwords = rate_new(conf->password_checks > 0 ? 1000000 / conf->password_checks : 0, conf->password_checks);
     id->password_iterations = conf->password_iterations > 0 ? conf->password_iterations : SCRAM_ITERATIONS_MIN;
     id->anonymous = conf->anonymous;
     if (!make_paths(id, conf->dir)) {
         st = err_set(err, ST_INVALID, "%s: the path is too long", conf->dir);
     } else if (id->auth == NULL || id->claims == NULL || id->familiar == NULL || id->passwords == NULL ||
-               !copy_names(id, conf)) {
+               id->psks == NULL || !copy_names(id, conf)) {
         st = err_set(err, ST_NOMEM, "no memory");
     }
     if (st == ST_OK) {
@@ -332,10 +339,25 @@ void identity_free(struct identity *id)
     throttle_free(id->auth);
     throttle_free(id->claims);
     familiar_free(id->familiar);
+    psk_table_free(id->psks);
     rate_free(id->passwords);
     ca_free(id->ca);
     crypto_wipe(id->key, sizeof(id->key));
     free(id);
+}
+
+void identity_watch_ended(struct identity *id,
+                          void (*fn)(void *arg, const uint8_t *cert_sha256, struct slice psk_identity), void *arg)
+{
+    id->ended = fn;
+    id->ended_arg = arg;
+}
+
+void identity_tell_ended(const struct identity *id, const uint8_t *cert_sha256, struct slice psk_identity)
+{
+    if (id->ended != NULL) {
+        id->ended(id->ended_arg, cert_sha256, psk_identity);
+    }
 }
 
 struct identity_files identity_files(const struct identity *id)

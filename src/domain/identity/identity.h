@@ -4,7 +4,7 @@
 // stolen database holds nothing to try offline without that key. Comparisons are constant-time. The work for an unknown
 // token is that for a known one.
 //
-// Beside this header: device_token.h, claim.h, cert.h, operator.h (operator tokens, tenants), provision.h (devices together
+// Beside this header: device_token.h, device_psk.h, claim.h, cert.h, operator.h (operator tokens, tenants), provision.h (devices together
 // with their credentials). All functions that take a tx run on the core thread unless they say "any tx".
 #ifndef DOMAIN_IDENTITY_H
 #define DOMAIN_IDENTITY_H
@@ -21,6 +21,8 @@ struct credential {
     struct slice client_id;
     struct slice username, password; // p == NULL: absent
     const uint8_t *cert_sha256;      // of the verified client certificate, or NULL
+    struct slice psk_identity;       // whose key the client has proven to hold; len 0: none
+    struct slice tenant;             // whose name the client asked for in TLS: nobody else may come in; len 0: any
     struct slice peer_addr;
     bool mqtt;                  // applications may come in: an operator's token as password
     bool anonymous;             // a client without any credential may come in, if mqtt.anonymous names its policy
@@ -30,8 +32,8 @@ struct credential {
 // password = claim token), an application (WHO_OPERATOR: any user name, password = operator token whose role has
 // mqtt:connect, else ST_FORBIDDEN) or WHO_ANONYMOUS (tenant "default", no row). ST_UNAUTHENTICATED: unknown or wrong credential (the text is for the log, not for the stranger);
 // ST_FORBIDDEN: known but revoked, expired, suspended or retired; ST_LIMIT: too many failures from this address.
-// Order: certificate; username+password = device id + access token; username alone = access token. A certificate decides
-// alone: what else was sent does not help when it is not known. It is nothing to guess, so the limit does not stop it. Nor
+// Order: certificate; pre-shared key; username+password = device id + access token; username alone = access token. A certificate or pre-shared key
+// decides alone: what else was sent does not help when it is not known. It is nothing to guess, so the limit does not stop it. Nor
 // does a neighbour's failure stop a name that came in from the same address within a day: it is counted by itself.
 // The first use of a new certificate supersedes its predecessors; the first connection makes a registered device active.
 // In the audit record the device itself does both, from its address; tx->who is as before when the call returns.
@@ -82,6 +84,11 @@ struct identity_conf {
 struct identity;
 enum status identity_open(struct core *c, const struct identity_conf *conf, struct identity **ret, struct err *err);
 void identity_free(struct identity *id); // after core_stop; NULL is allowed
+
+// Tells of certificates (sha256) and pre-shared keys (identity) that have ended, after the commit: sessions made with them must
+// not be resumed. One listener; before core_start. On the core thread.
+void identity_watch_ended(struct identity *id,
+                          void (*fn)(void *arg, const uint8_t *cert_sha256, struct slice psk_identity), void *arg);
 
 // What the listeners need; paths valid until identity_free.
 struct identity_files {

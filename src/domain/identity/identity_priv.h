@@ -11,6 +11,7 @@
 #include "domain/identity/familiar.h"
 #include "domain/identity/identity.h"
 #include "domain/identity/operator.h"
+#include "domain/identity/psk_table.h"
 #include "domain/identity/throttle.h"
 #include "net/crypto.h"
 
@@ -30,6 +31,9 @@ struct identity {
     struct throttle *auth;
     struct throttle *claims;
     struct familiar *familiar;
+    struct psk_table *psks;
+    void (*ended)(void *arg, const uint8_t *cert_sha256, struct slice psk_identity);
+    void *ended_arg;
     struct rate *passwords; // how many may be checked a second, by everybody together
     uint32_t password_iterations;
     bool anonymous;
@@ -41,6 +45,9 @@ static inline struct identity *identity_of(const struct core *c)
 {
     return core_slot(c, CORE_SLOT_IDENTITY);
 }
+
+// Tells who listens (identity_watch_ended); core thread, after the commit.
+void identity_tell_ended(const struct identity *id, const uint8_t *cert_sha256, struct slice psk_identity);
 
 #define TOKEN_OPERATOR_PREFIX "muster_o_"
 // What a token is for: a token of one kind is never one of another, even when the bytes are the same.
@@ -111,5 +118,9 @@ enum status cert_recent_count(struct tx *tx, uint64_t device, int64_t since_us, 
 // The device is about to be deleted.
 enum status cert_forget_device(struct tx *tx, uint64_t device, struct err *err);
 enum status device_token_forget_device(struct tx *tx, uint64_t device, struct err *err);
+enum status device_psk_forget_device(struct tx *tx, uint64_t device, struct err *err);
+// Pre-shared keys: all into memory; whose an identity is (ST_UNAUTHENTICATED: nobody's).
+enum status device_psk_load(struct tx *tx, struct identity *id, struct err *err);
+enum status device_psk_device(struct tx *tx, struct slice identity, uint64_t *ret_device, struct err *err);
 
 #endif

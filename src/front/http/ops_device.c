@@ -1,7 +1,8 @@
-// device.*, device_state.*, device_token.*: devices as operators see them.
+// device.*, device_state.*, device_token.*, device_psk.*: devices as operators see them.
 #include <stdio.h>
 
 #include "domain/doc/doc.h"
+#include "domain/identity/device_psk.h"
 #include "domain/identity/device_token.h"
 #include "domain/identity/provision.h"
 #include "domain/registry/registry.h"
@@ -17,6 +18,9 @@ enum status op_device_state_set(struct api_call *call, struct err *err);
 enum status op_device_token_create(struct api_call *call, struct err *err);
 enum status op_device_token_list(struct api_call *call, struct err *err);
 enum status op_device_token_revoke(struct api_call *call, struct err *err);
+enum status op_device_psk_create(struct api_call *call, struct err *err);
+enum status op_device_psk_list(struct api_call *call, struct err *err);
+enum status op_device_psk_revoke(struct api_call *call, struct err *err);
 
 static enum status find(struct api_call *call, struct device_ref *ret, struct err *err)
 {
@@ -142,4 +146,28 @@ enum status op_device_token_revoke(struct api_call *call, struct err *err)
     struct device_ref d;
     enum status st = find(call, &d, err);
     return st == ST_OK ? device_token_revoke(call->tx, &d, api_param(call, "token"), err) : st;
+}
+
+enum status op_device_psk_create(struct api_call *call, struct err *err)
+{
+    struct device_ref d;
+    const struct psk_conf conf = {.identity = doc_str(call->body, "identity"),
+                                  .key_hex = doc_str(call->body, "key"),
+                                  .label = doc_str(call->body, "label")};
+    enum status st = find(call, &d, err);
+    return st == ST_OK ? device_psk_create(call->tx, &d, &conf, call->out, err) : st;
+}
+
+enum status op_device_psk_list(struct api_call *call, struct err *err)
+{
+    struct device_ref d;
+    enum status st = find(call, &d, err);
+    return st == ST_OK ? device_psk_list(call->tx, &d, call->out, err) : st;
+}
+
+enum status op_device_psk_revoke(struct api_call *call, struct err *err)
+{
+    struct device_ref d;
+    enum status st = find(call, &d, err);
+    return st == ST_OK ? device_psk_revoke(call->tx, &d, api_param(call, "psk"), err) : st;
 }

@@ -43,6 +43,7 @@ struct connect_op {
     size_t inbound_len;
     uint8_t cert_sha256[SHA256_LEN];
     char tls[96];
+    uint8_t tls_texts[2 * (ID_MAX + 1)]; // PSK identity, tenant
     size_t bytes_len;
     uint8_t bytes[];
 };
@@ -459,6 +460,9 @@ static void describe_tls(struct connect_op *co, const struct tls_peer *peer)
         buf_put(&b, peer->cert_sha256, sizeof(peer->cert_sha256));
         co->cred.cert_sha256 = co->cert_sha256;
     }
+    struct buf texts = buf_fixed(co->tls_texts, sizeof(co->tls_texts));
+    co->cred.psk_identity = keep(&texts, slice_str(peer->psk_identity));
+    co->cred.tenant = keep(&texts, slice_str(peer->tenant));
 }
 
 // An absent user name or password stays {NULL, 0}; an empty one that was sent has p != NULL.

@@ -265,14 +265,13 @@ static void on_close(struct conn *c, const struct close_reason *cause)
     timer_start(&mc->home->leave_again, LEAVE_AGAIN_MS, 0);
 }
 
-static void on_tls_failure(void *front, struct loop *l, const char *peer_addr, const char *reason)
+static void on_tls_failure(void *front, struct loop *l, const struct tls_failure *failure)
 {
     struct mqtt_loop *home = loop_of(front, l);
     if (home != NULL) {
-        looking_tls_failure(home, peer_addr, reason);
+        looking_tls_failure(home, failure->peer_addr, failure->reason);
     }
-    counter_add(COUNT_TLS_FAILURES, 1);
-    log_info("mqtt", "TLS handshake failed", LOGS("peer", peer_addr), LOGS("error", reason));
+    counter_add(COUNT_TLS_FAILURES, 1); // logged and recorded where the listener's TLS was made
 }
 
 const struct conn_proto mqtt_conn_proto = {.name = "mqtt",

@@ -126,7 +126,7 @@ def refused(s):
     r = subprocess.run(command("mosquitto_sub", s, "d1", "-i", "d2", "-t", "t/x", "-V", "mqttv5"), timeout=30, capture_output=True, text=True)
     assert r.returncode != 0, r  # d2 is another device
     muster.wait_for("the refusal in the record", lambda: any(
-        i["action"] == "session.refuse" and i["object"] == "d2" for i in s.api("GET", "/api/v1/audit")["items"]))
+        i["action"] == "security.client_id_taken" and i["object"] == "d2" for i in s.api("GET", "/api/v1/audit")["items"]))
 
 
 def main():
