@@ -361,6 +361,7 @@ static enum status send_row(struct tx *tx, struct work *w, struct broker_session
         }
         p.ids[p.ids_len++] = j->id;
     }
+    // cppcheck-suppress memleak ; work_parcel takes what p holds
     return work_parcel(w, &p) ? ST_OK : err_set(err, ST_NOMEM, "no memory for a retained message");
 }
 

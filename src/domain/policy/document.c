@@ -220,6 +220,7 @@ enum status policy_doc_make(const json_t *document, struct policy_doc **ret, str
     if (d->rules_len > 0) { // most have a handful
         struct policy_rule *fit = realloc(d->rules, d->rules_len * sizeof(*fit));
         d->rules = fit != NULL ? fit : d->rules;
+        // cppcheck-suppress memleak ; d has it
     }
     *ret = d;
     return ST_OK;
