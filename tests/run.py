@@ -25,7 +25,7 @@ SANITIZE = {"TSAN_OPTIONS": "exitcode=99"}
 
 # What runs under ThreadSanitizer as well: whatever has threads, and the server under load.
 TSAN_UNITS = "^test_(net|core|domain|front)_"
-TSAN_SYSTEM = {"kill9.py": {"KILLS": "3"}, "tls_clients.py": {}}
+TSAN_SYSTEM = {"kill9.py": {"KILLS": "3"}, "tls_clients.py": {}, "wire.py": {}}
 
 
 def run_ctest(build, title, patterns, only=None):

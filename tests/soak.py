@@ -22,11 +22,11 @@ ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 sys.path.insert(0, os.path.join(ROOT, "tests/lib"))
 os.environ.setdefault("MUSTER_BIN", os.path.join(ROOT, "build/bin"))
 os.environ.setdefault("MUSTER_RELEASE_BIN", os.path.join(ROOT, "build/bin"))
-import broker  # noqa: E402
 import contract  # noqa: E402
 import ledger  # noqa: E402
 import mqtt  # noqa: E402
 import muster  # noqa: E402
+import open_broker  # noqa: E402
 from session import Gone, Session  # noqa: E402
 from watch import metric, sockets  # noqa: E402
 
@@ -193,8 +193,8 @@ def run_load(s, work):
     """All of it at once; (samples, mistakes)."""
     port = s.ports["mqtt"]
     promises = contract.Contract(port)
-    with ledger.Load(f"{work}/telemetry", port, publishers=DEVICES, users=f"{work}/users", topic="$muster/telemetry", rate=1000, offline_ms=3000) as devices, \
-            ledger.Load(f"{work}/messages", port, publishers=20, subscribers=10, qos=0, version=0, rate=300, offline_ms=3000) as messages:
+    with ledger.Load(f"{work}/telemetry", port, publishers=DEVICES, users=f"{work}/users", topic="$muster/telemetry", rate=1000, offline_ms=3000, churn=1) as devices, \
+            ledger.Load(f"{work}/messages", port, publishers=20, subscribers=10, qos=0, version=0, rate=300, offline_ms=3000, churn=1) as messages:
         churns = [Churn(fn, s) for fn in (revocations, over_tls, shared, queries)]
         with promises.running(pause_s=0.02):
             samples = sample(s, SECONDS)
@@ -212,7 +212,7 @@ def run_load(s, work):
 
 def load():
     work = tempfile.mkdtemp(prefix="muster-soak-")
-    with broker.Server(release=True, args=["--telemetry.flush_after=20s"]) as s:
+    with open_broker.Server(release=True, args=["--telemetry.flush_after=20s"]) as s:
         make_devices(s, work)
         base = {name: metric(s, name) for name in GAUGES}
         base_sockets = sockets(s)

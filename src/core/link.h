@@ -50,7 +50,8 @@ struct link {
     bool takes_desired;         // core thread only: subscribed to $muster/twin/desired, changes are pushed
     bool takes_commands;        // core thread only: subscribed to its commands
     _Atomic uint32_t in_flight; // messages received and not yet counted as stored or refused
-    void *front;                // I/O thread; the front's connection, NULL before it is one and after it has ended
+    _Atomic uint64_t sent; // I/O thread writes: highest place of the durable queue that left; read when it has ended
+    void *front;           // I/O thread; the front's connection, NULL before it is one and after it has ended
     // I/O thread; the front's: called with a message for a connection that may have ended meanwhile. Takes `d`.
     void (*deliver)(struct link *l, struct down *d);
 };

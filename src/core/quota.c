@@ -394,6 +394,9 @@ int64_t quota_wait(const struct quota *q, struct quota_loop *l, int64_t now_us)
 
 bool quota_take(struct quotas *q, uint32_t tenant, enum quota_what w, int64_t n)
 {
+    if (q == NULL) {
+        return true;
+    }
     struct quota_tenant *t = tenant_of(q, tenant);
     if (t == NULL) {
         return false;
@@ -408,6 +411,17 @@ bool quota_take(struct quotas *q, uint32_t tenant, enum quota_what w, int64_t n)
     return true;
 }
 
+bool quota_room(struct quotas *q, uint32_t tenant, enum quota_what w, int64_t n)
+{
+    struct quota_tenant *t = q != NULL ? tenant_of(q, tenant) : NULL;
+    int64_t limit = t != NULL ? limit_of(q, t, w) : 0;
+    if (limit > 0 && atomic_load_explicit(&t->used[w], memory_order_relaxed) + n > limit) {
+        met(q, t, w);
+        return false;
+    }
+    return true;
+}
+
 void quota_give(struct quotas *q, uint32_t tenant, enum quota_what w, int64_t n)
 {
     quota_count(q, tenant, w, -n);
@@ -415,7 +429,7 @@ void quota_give(struct quotas *q, uint32_t tenant, enum quota_what w, int64_t n)
 
 void quota_count(struct quotas *q, uint32_t tenant, enum quota_what w, int64_t n)
 {
-    struct quota_tenant *t = tenant_of(q, tenant);
+    struct quota_tenant *t = q != NULL ? tenant_of(q, tenant) : NULL;
     if (t != NULL) {
         atomic_fetch_add_explicit(&t->used[w], n, memory_order_relaxed);
     }
@@ -429,6 +443,11 @@ void quota_set(struct quotas *q, uint32_t tenant, enum quota_what w, int64_t lim
     if (t != NULL) {
         atomic_store_explicit(&t->own[w], limit, memory_order_relaxed);
     }
+}
+
+int64_t quota_configured(const struct quotas *q, enum quota_what w)
+{
+    return q->conf.tenant[w];
 }
 
 int64_t quota_limit(struct quotas *q, uint32_t tenant, enum quota_what w)

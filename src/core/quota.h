@@ -69,10 +69,12 @@ enum status quota_open(struct quota *q, struct quota_loop *l, uint32_t tenant);
 int64_t quota_message(struct quota *q, struct quota_loop *l, size_t bytes, int64_t now_us);
 int64_t quota_wait(const struct quota *q, struct quota_loop *l, int64_t now_us);
 
-// --- amounts: any thread ---------------------------------------------------------------------------------------------
+// --- amounts: any thread; without quotas (NULL) everything fits ---------------------------------------------------------------------------------------------
 
 // Takes n of them. False, and nothing is taken: the tenant would be over its limit (0x97), or there is no memory.
 bool quota_take(struct quotas *q, uint32_t tenant, enum quota_what w, int64_t n);
+// Would n more fit? Takes nothing; a no counts as met.
+bool quota_room(struct quotas *q, uint32_t tenant, enum quota_what w, int64_t n);
 void quota_give(struct quotas *q, uint32_t tenant, enum quota_what w, int64_t n); // back again
 // What was there already at the start (stored subscriptions, queues): counts, over the limit too.
 void quota_count(struct quotas *q, uint32_t tenant, enum quota_what w, int64_t n);
@@ -81,8 +83,9 @@ void quota_count(struct quotas *q, uint32_t tenant, enum quota_what w, int64_t n
 
 #define QUOTA_DEFAULT (-1)
 void quota_set(struct quotas *q, uint32_t tenant, enum quota_what w, int64_t limit); // QUOTA_DEFAULT: as configured
-int64_t quota_limit(struct quotas *q, uint32_t tenant, enum quota_what w);           // that counts; 0: none
-int64_t quota_used(struct quotas *q, uint32_t tenant, enum quota_what w);            // of amounts; rates: 0
-int64_t quota_exceeded(struct quotas *q, uint32_t tenant, enum quota_what w);        // how often, since the start
+int64_t quota_configured(const struct quotas *q, enum quota_what w);          // of all tenants that have no own one
+int64_t quota_limit(struct quotas *q, uint32_t tenant, enum quota_what w);    // that counts; 0: none
+int64_t quota_used(struct quotas *q, uint32_t tenant, enum quota_what w);     // of amounts; rates: 0
+int64_t quota_exceeded(struct quotas *q, uint32_t tenant, enum quota_what w); // how often, since the start
 
 #endif

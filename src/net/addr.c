@@ -41,6 +41,57 @@ const char *addr_text(const struct addr *a, char dst[ADDR_TEXT_MAX])
     return dst;
 }
 
+static bool read_host(struct slice text, struct addr *ret)
+{
+    char host[INET6_ADDRSTRLEN];
+    uint8_t v4[4];
+    if (!slice_to_cstr(text, host, sizeof(host))) {
+        return false;
+    }
+    if (inet_pton(AF_INET, host, v4) == 1) {
+        *ret = addr_ipv4(v4, 0);
+        return true;
+    }
+    return inet_pton(AF_INET6, host, ret->ip) == 1;
+}
+
+// ":1234", or nothing.
+static bool read_port(struct slice text, uint16_t *ret)
+{
+    unsigned n = 0;
+    if (text.len == 0) {
+        return true;
+    }
+    if (text.p[0] != ':' || text.len < 2 || text.len > 6) {
+        return false;
+    }
+    for (size_t i = 1; i < text.len; i++) {
+        if (text.p[i] < '0' || text.p[i] > '9') {
+            return false;
+        }
+        n = n * 10 + (text.p[i] - 48U);
+    }
+    *ret = (uint16_t)n;
+    return n <= UINT16_MAX;
+}
+
+bool addr_parse(struct slice text, struct addr *ret)
+{
+    bool bracket = text.len > 0 && text.p[0] == '[';
+    const uint8_t *end = text.len > 0 ? memchr(text.p, bracket ? ']' : ':', text.len) : NULL;
+    if (bracket && end == NULL) {
+        return false;
+    }
+    size_t host = end != NULL ? (size_t)(end - text.p) : text.len;
+    if (end != NULL && !bracket && memchr(end + 1, ':', text.len - host - 1) != NULL) {
+        host = text.len; // a bare IPv6 address
+    }
+    size_t from = bracket ? 1 : 0;
+    *ret = (struct addr){.port = 0};
+    return read_host(slice_from(slice_head(text, host), from), ret) &&
+           read_port(slice_from(text, host + from), &ret->port);
+}
+
 // ---- networks ----
 
 // The byte's part of a mask of `bits` bits.
@@ -83,6 +134,23 @@ enum status addr_net_parse(const char *text, struct addr_net *ret, struct err *e
     }
     *ret = n;
     return ST_OK;
+}
+
+const char *addr_net_text(const struct addr_net *n, char dst[ADDR_TEXT_MAX])
+{
+    char host[INET6_ADDRSTRLEN] = "?";
+    struct addr a = {.port = 0};
+    for (unsigned i = 0; i < sizeof(a.ip); i++) {
+        a.ip[i] = n->ip[i];
+    }
+    bool v4 = n->bits >= 8 * IPV4_AT && addr_is_ipv4(&a);
+    inet_ntop(v4 ? AF_INET : AF_INET6, v4 ? &a.ip[IPV4_AT] : a.ip, host, sizeof(host));
+    if (n->bits == 128) {
+        snprintf(dst, ADDR_TEXT_MAX, "%s", host);
+    } else {
+        snprintf(dst, ADDR_TEXT_MAX, "%s/%u", host, v4 ? n->bits - 8U * IPV4_AT : n->bits);
+    }
+    return dst;
 }
 
 bool addr_net_has(const struct addr_net *n, const struct addr *a)

@@ -372,7 +372,7 @@ void conn_readable(struct conn *c)
         buf_clear(io);
     }
     size_t want = read_size(c);
-    ssize_t n = read(c->watch.fd, buf_reserve(io, want), want);
+    ssize_t n = recv(c->watch.fd, buf_reserve(io, want), want, 0);
     if (n > 0) {
         buf_commit(io, (size_t)n);
         read_bytes(c, io, (size_t)n, joined);

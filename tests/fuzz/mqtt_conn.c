@@ -34,6 +34,15 @@ static const struct {
       "d\x00\x01p"),
     B("\x10\x19\x00\x04MQTT\x05\xc2\x00\x3c\x00\x00\x01"
       "c\x00\x06$claim\x00\x01p"),
+    B("\x10\x19\x00\x04MQTT\x05\xc0\x00\x3c\x05\x11\x00\x00\x0e\x10\x00\x01"
+      "c\x00\x01"
+      "d\x00\x01p"),
+    B("\x10\x13\x00\x04MQTT\x04\xc0\x00\x3c\x00\x01"
+      "c\x00\x01"
+      "d\x00\x01p"),
+    B("\x10\x1a\x00\x04MQTT\x05\xc2\x00\x3c\x06\x22\x00\x02\x21\x00\x02\x00\x01"
+      "c\x00\x01"
+      "d\x00\x01p"),
 };
 
 // Reads what the server has said so far.
@@ -47,17 +56,44 @@ static void listen(struct conn *c, const struct mqtt_conn *mc, unsigned *acks)
         struct mqtt_error err;
         size_t used = 0;
         require(mqtt_decode(out, mc->version, &limits, &p, &used, NULL, &err) == MQTT_DONE);
-        require(p.type == MQTT_CONNACK || p.type == MQTT_PUBLISH || p.type == MQTT_PUBACK || p.type == MQTT_SUBACK ||
-                p.type == MQTT_UNSUBACK || p.type == MQTT_PINGRESP || p.type == MQTT_DISCONNECT);
+        require(p.type != MQTT_CONNECT && p.type != MQTT_SUBSCRIBE && p.type != MQTT_UNSUBSCRIBE &&
+                p.type != MQTT_PINGREQ);
         *acks += p.type == MQTT_PUBACK;
         out = slice_from(out, used);
     }
     buf_clear(&c->out);
 }
 
+// A message of the broker: QoS, stored or not, shared or not, sent before or not.
+static void deliver(struct fake *f, unsigned what)
+{
+    static uint64_t seq;
+    const struct mqtt_publish b = {.qos = 2, .payload = SLICE("payload")};
+    struct message *m = f->core.link != NULL ? message_new(1, 0, &b, SLICE("some/topic"), 0) : NULL;
+    if (m == NULL) {
+        return;
+    }
+    bool durable = (what & 0x10) != 0 && fake_broker.last != NULL && fake_broker.last->durable;
+    struct delivery d = {.msg = m,
+                         .seq = durable ? ++seq : 0,
+                         .qos = (uint8_t)((what >> 5) % 3),
+                         .share = (what & 0x80) != 0 ? 3 : 0,
+                         .state = durable && (what & 8) != 0 ? DELIVERY_AGAIN : DELIVERY_NEW};
+    d.qos = durable && d.qos == 0 ? 1 : d.qos;
+    fake_broker.front.on_deliver(fake_broker.front.arg, f->core.link, &d, 1);
+    message_unref(m);
+}
+
 static void act(struct fake *f, unsigned what)
 {
-    switch (what % 8) {
+    if (what >= 0x80) {
+        deliver(f, what);
+        return;
+    }
+    switch (what % 9) {
+    case 8:
+        fake_broker_commit((what & 0x10) != 0 ? ST_FULL : ST_OK);
+        break;
     case 1:
         fake_core_run(f);
         fake_turn(f);
@@ -108,6 +144,7 @@ static unsigned play(struct fake *f, struct conn *c, struct reader *r)
     }
     fake_core_run(f);
     fake_ingest_commit(ST_OK);
+    fake_broker_commit(ST_OK);
     fake_turn(f);
     listen(c, mc, &acks);
     return acks;

@@ -65,7 +65,7 @@ struct client {
 
 static struct {
     const char *host, *port, *topic, *filter, *users, *ledger, *prefix;
-    unsigned publishers, subscribers, window, payload, qos, version, offline_ms, patience_ms;
+    unsigned publishers, subscribers, window, payload, qos, version, offline_ms, patience_ms, churn;
     double rate, seconds;
 } opt = {.host = "127.0.0.1",
          .port = "1883",
@@ -574,7 +574,8 @@ static const struct option_row {
     {"payload", COUNT, &opt.payload},
     {"qos", COUNT, &opt.qos},                 // 1, 2, or 0: both, by turns
     {"version", COUNT, &opt.version},         // 4 (3.1.1), 5, or 0: both, by turns
-    {"offline-ms", COUNT, &opt.offline_ms},   // clients go away now and then, for at most so long
+    {"offline-ms", COUNT, &opt.offline_ms},   // subscribers go away now and then, for at most so long
+    {"churn", COUNT, &opt.churn},             // 1: publishers do so too, in the middle of everything
     {"patience-ms", COUNT, &opt.patience_ms}, // a server silent for so long is taken for dead
     {"rate", FIGURE, &opt.rate},
     {"seconds", FIGURE, &opt.seconds},
@@ -703,7 +704,8 @@ static void tick(int64_t now)
             start(c);
         } else if (c->state != AWAY && c->state != OPEN && now >= c->leave_us) {
             drop(c);
-        } else if (c->state == OPEN && (c->subscribed || !c->subscriber) && !quiet && now >= c->leave_us) {
+        } else if (c->state == OPEN && (c->subscriber ? c->subscribed : opt.churn > 0) && !quiet &&
+                   now >= c->leave_us) {
             go_away(c, 1000LL * (rand() % (int)(opt.offline_ms + 1)));
         } else if (c->state == OPEN) {
             listen_for(c, now);

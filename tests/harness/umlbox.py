@@ -20,10 +20,10 @@ import threading
 import time
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "lib"))
-import broker  # noqa: E402
 import contract  # noqa: E402
 import ledger  # noqa: E402
 import muster  # noqa: E402
+import open_broker  # noqa: E402
 
 KERNEL = "linux.uml"
 HOST, GUEST, TAP = "10.98.7.1", "10.98.7.2", "tapmuster"
@@ -126,7 +126,7 @@ def prepare(work):
     """A data directory with devices, made by a server on the host; the users' file for ledger_client."""
     users = devices(DEVICES)
     os.mkdir(f"{work}/data", 0o700)
-    with broker.Server(data=f"{work}/data", release=True) as s:
+    with open_broker.Server(data=f"{work}/data", release=True) as s:
         for name, token in users.items():
             s.device(name, token)
     with open(f"{work}/users", "w") as f:
@@ -137,14 +137,14 @@ def start_loads(work):
     """Telemetry of devices, and messages to sessions that come and go; both run through all cuts."""
     common = {"host": GUEST, "patience_ms": 1000}
     return (ledger.Load(f"{work}/telemetry", 1883, publishers=DEVICES, users=f"{work}/users", topic="$muster/telemetry", rate=1500, **common),
-            ledger.Load(f"{work}/messages", 1883, publishers=6, subscribers=4, qos=0, version=0, rate=300, offline_ms=500, **common))
+            ledger.Load(f"{work}/messages", 1883, publishers=6, subscribers=4, qos=0, version=0, rate=300, offline_ms=500, churn=1, **common))
 
 
 class Run:
     """One guest, its loads, and what it owes them."""
 
     def __init__(self, work, preload):
-        self.guest = Guest(work, preload, args=[*broker.ARGS, "--mqtt.connects_per_source=0"])
+        self.guest = Guest(work, preload, args=[*open_broker.ARGS, "--mqtt.connects_per_source=0"])
         self.guest.make_disk()
         self.devices, self.messages = start_loads(work)
         self.promises = contract.Contract(1883, host=GUEST, timeout=2)

@@ -239,9 +239,9 @@ class Contract:
         except BROKEN:
             return False
 
-    def work(self, steps):
-        """`steps` of each piece by turns; false when the server went away."""
-        return all(self._step(p) for _ in range(steps) for p in self.pieces)
+    def work(self, steps, pieces=None):
+        """`steps` of each piece by turns, until a connection breaks; false then."""
+        return all(self._step(p) for _ in range(steps) for p in pieces or self.pieces)
 
     def _run(self, piece, pause_s):
         while not self.stop.is_set():

@@ -162,46 +162,6 @@ struct conn *conn_find(struct loop *l, uint64_t id)
     }
     return NULL;
 }
-// Nobody looks into the connections of these tests: traces have their own.
-void conn_tap(struct conn *c, bool on)
-{
-    (void)c;
-    (void)on;
-}
-struct trace_loop *trace_loop(struct trace_hub *h, const struct loop *l)
-{
-    (void)h;
-    (void)l;
-    return NULL;
-}
-void trace_on_change(struct trace_loop *tl, void (*fn)(void *arg), void *arg)
-{
-    (void)tl;
-    (void)fn;
-    (void)arg;
-}
-uint32_t trace_match(const struct trace_loop *tl, const struct trace_who *who)
-{
-    (void)tl;
-    (void)who;
-    return 0;
-}
-bool trace_running(const struct trace_loop *tl)
-{
-    (void)tl;
-    return false;
-}
-void trace_record(struct trace_loop *tl, uint32_t traces, const struct trace_piece *p)
-{
-    (void)tl;
-    (void)traces;
-    (void)p;
-}
-struct slice permit_client_id(const struct permit *p)
-{
-    (void)p;
-    return SLICE("");
-}
 const char *conn_peer_addr(const struct conn *c)
 {
     return c->peer;
@@ -491,7 +451,7 @@ struct fake_broker {
     char topic[64], payload[64], props[64]; // of the last publish
     uint8_t qos;
     bool retain;
-    unsigned published, given_back;
+    unsigned published, given_back, flushes;
     char filter[64]; // of the last subscribe
     struct broker_sub sub;
     enum status sub_status, open_status;
@@ -701,6 +661,11 @@ void broker_settle(struct broker_loop *bl, struct broker_session *s, struct link
         fake_broker.settled[fake_broker.settled_len++] = (struct fake_settled){what, seq_or_packet_id, link_ref(link)};
     }
 }
+void broker_flush(struct broker_loop *bl)
+{
+    (void)bl;
+    fake_broker.flushes++;
+}
 void broker_give_back(struct broker_loop *bl, struct message *msg, uint64_t share)
 {
     (void)bl;
@@ -747,6 +712,48 @@ static inline void fake_broker_reset(void)
     }
     fake_broker = (struct fake_broker){.front = fake_broker.front, .permits = fake_broker.permits};
 }
+// --- traces: nobody looks -----------------------------------------------------------------------------------------
+
+struct trace_loop *trace_loop(struct trace_hub *h, const struct loop *l)
+{
+    (void)h;
+    (void)l;
+    return NULL;
+}
+void trace_on_change(struct trace_loop *tl, void (*fn)(void *arg), void *arg)
+{
+    (void)tl;
+    (void)fn;
+    (void)arg;
+}
+uint32_t trace_match(const struct trace_loop *tl, const struct trace_who *who)
+{
+    (void)tl;
+    (void)who;
+    return 0;
+}
+bool trace_running(const struct trace_loop *tl)
+{
+    (void)tl;
+    return false;
+}
+void trace_record(struct trace_loop *tl, uint32_t traces, const struct trace_piece *p)
+{
+    (void)tl;
+    (void)traces;
+    (void)p;
+}
+void conn_tap(struct conn *c, bool on)
+{
+    (void)c;
+    (void)on;
+}
+struct slice permit_client_id(const struct permit *p)
+{
+    (void)p;
+    return (struct slice){NULL, 0};
+}
+
 // --- bans and quotas ----------------------------------------------------------------------------------------------
 
 static struct quotas *fake_quotas;
@@ -974,8 +981,7 @@ static inline struct fake *fake_new(const char *const *overrides)
     if (quotas_new(&quotas, 1, &fake_quotas, &err) != ST_OK) {
         abort();
     }
-    const struct mqtt_parts parts = {.core = &f->core};
-    if (mqtt_front_new(&parts, loops, 1, conf, &f->front, &err) != ST_OK) {
+    if (mqtt_front_new(&(struct mqtt_parts){.core = &f->core}, loops, 1, conf, &f->front, &err) != ST_OK) {
         abort();
     }
     f->service = mqtt_front_service(f->front);

@@ -5,7 +5,8 @@
     verdict = book.in_history(read) # read(client) -> {sequence number: check value} from any other reader
 
 A verdict counts: sent, acked, unknown (sent, never acknowledged: may be there or not), lost (acknowledged, not found), dup (found
-more than once), dup2 (more than once although sent and delivered at QoS 2), phantom (found, never sent), damaged (found with other
+more than once), dup2 (more than once although sent and delivered at QoS 2), unmarked (sent
+at QoS 2, and a copy of it came without the DUP flag), phantom (found, never sent), damaged (found with other
 content than was sent), inversions (a message found before one that was sent earlier), gone (sessions that were not there again).
 `problem()` is None or a sentence. The meaning of the lines is told in tests/harness/ledger_client.c.
 """
@@ -36,6 +37,7 @@ class Verdict:
     lost: int = 0
     dup: int = 0
     dup2: int = 0
+    unmarked: int = 0
     phantom: int = 0
     damaged: int = 0
     inversions: int = 0
@@ -48,12 +50,12 @@ class Verdict:
             self.examples.append(f"{what}: {client} {seq}")
 
     def problem(self):
-        bad = {k: getattr(self, k) for k in ("lost", "dup2", "phantom", "damaged", "inversions", "gone") if getattr(self, k)}
+        bad = {k: getattr(self, k) for k in ("lost", "dup2", "unmarked", "phantom", "damaged", "inversions", "gone") if getattr(self, k)}
         return f"{self.reader}: {bad}, e.g. {self.examples}" if bad else None
 
     def __str__(self):
         return (f"{self.reader}: {self.sent} sent, {self.acked} acknowledged, {self.unknown} unknown, {self.lost} lost, {self.dup} dup "
-                f"({self.dup2} at QoS 2), {self.phantom} phantom, {self.damaged} damaged, {self.inversions} inversions, {self.gone} sessions gone")
+                f"({self.dup2} at QoS 2, {self.unmarked} unmarked), {self.phantom} phantom, {self.damaged} damaged, {self.inversions} inversions, {self.gone} sessions gone")
 
 
 class Ledger:
@@ -138,13 +140,15 @@ class Ledger:
 
     def _one_stream(self, v, client, messages):
         seen, newest = set(), -1
-        for seq, qos, _dup in messages:
+        for seq, qos, dup in messages:
             if not self._sent(client, seq):
                 v.note("phantom", client, seq)
             if seq in seen:
                 v.dup += 1
                 if qos == 2:
                     v.note("dup2", client, seq)
+                elif not dup and self.acked[client].get(seq) == 2:
+                    v.note("unmarked", client, seq)
             elif seq < newest:
                 v.note("inversions", client, seq)
             seen.add(seq)

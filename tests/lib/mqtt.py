@@ -80,10 +80,11 @@ def content_type(value):
 
 class Client:
     def __init__(self, host, port, client_id="", username=None, password=None, version=5, ca=None, cert=None, key=None, keepalive=60,
-                 server_name="localhost", properties=b"", timeout=20, auto_ack=True):
+                 server_name="localhost", properties=b"", timeout=20, auto_ack=True, clean=True, will=None):
         self.host, self.port, self.client_id, self.username, self.password = host, port, client_id, username, password
         self.version, self.ca, self.cert, self.key, self.keepalive = version, ca, cert, key, keepalive
         self.server_name, self.properties, self.timeout, self.auto_ack = server_name, properties, timeout, auto_ack
+        self.clean, self.will = clean, will  # will: (topic, payload, qos)
         self.messages = queue.Queue()
         self.acks = {}          # packet id -> (reason, reason string), for those waited for
         self.on_ack = None      # called with (packet_id, reason) on the reader thread
@@ -111,7 +112,8 @@ class Client:
         self.open()
         self.closed, self.connack, self.acks, self.pending = None, None, {}, 0
         threading.Thread(target=self._read, daemon=True).start()
-        self.send(connect_packet(self.client_id, self.username, self.password, self.version, self.keepalive, properties=self.properties))
+        self.send(connect_packet(self.client_id, self.username, self.password, self.version, self.keepalive, self.clean, self.properties,
+                                 self.will))
         with self.cond:
             if not self.cond.wait_for(lambda: self.connack or self.closed, self.timeout):
                 raise TimeoutError("no CONNACK")
@@ -151,7 +153,7 @@ class Client:
         self.next_id = self.next_id % 65535 + 1
         return self.next_id
 
-    def publish(self, topic, payload, qos=0, wait=True, dup=False, properties=b"", packet_id=None):
+    def publish(self, topic, payload, qos=0, wait=True, dup=False, properties=b"", packet_id=None, retain=False):
         """With QoS 1 and wait: the PUBACK's reason code. Without wait: the packet id."""
         if isinstance(payload, str):
             payload = payload.encode()
@@ -163,7 +165,7 @@ class Client:
                 self.pending += 1
                 self.acks.pop(pid, None)
         try:
-            self.send(publish_packet(topic, payload, qos, pid, self.version, dup, properties=properties))
+            self.send(publish_packet(topic, payload, qos, pid, self.version, dup, retain, properties))
         except OSError:
             raise self.closed or Closed() from None
         if not qos or not wait:

@@ -123,6 +123,9 @@ static inline void tb_on_deliver(void *arg, struct link *to, const struct delive
     assert_true(loop_is_current(c->loop));
     for (size_t i = 0; i < n; i++) {
         tb_keep(c, &d[i]);
+        if (d[i].seq > atomic_load(&to->sent)) {
+            atomic_store(&to->sent, d[i].seq); // all of it leaves at once
+        }
     }
     pthread_cond_broadcast(&b->wake);
     pthread_mutex_unlock(&b->lock);

@@ -49,7 +49,7 @@ struct conn {
     void *user;
     struct buf in, out;
     struct ws *ws;
-    bool paused, offer, opening, closing, aborted, eof, high;
+    bool paused, offer, opening, closing, aborted, eof, high, tap;
     enum close_cause cause;
     char text[160];
 };
@@ -242,16 +242,15 @@ void conn_own_times(struct conn *c)
 {
     (void)c;
 }
-void conn_tap(struct conn *c, bool on)
-{
-    (void)c;
-    (void)on;
-}
 struct buf *conn_out(struct conn *c)
 {
     static struct buf sink; // takes nothing
     sink = buf_fixed(NULL, 0);
     return c->closing ? &sink : &c->out;
+}
+void conn_tap(struct conn *c, bool on)
+{
+    c->tap = on;
 }
 void conn_flush_later(struct conn *c)
 {
@@ -372,6 +371,9 @@ static inline void turns_flush(struct conn *c)
             conn_abort(c, CLOSE_OVERFLOW, "output");
         }
         return;
+    }
+    if (c->tap && c->out.len > 0 && c->user != NULL && c->service.proto->on_output != NULL) {
+        c->service.proto->on_output(c, buf_view(&c->out));
     }
     (void)buf_slice(&c->peer->out, buf_view(&c->out));
     turns_require(!c->peer->out.failed, "the peer's memory is used up");

@@ -16,9 +16,9 @@ import sys
 import tempfile
 import time
 
-import broker
 import mqtt
 import muster
+import open_broker
 from session import Gone, Session
 
 SEED = int(os.environ.get("SEED", "3"))
@@ -379,7 +379,7 @@ def tickets(s):
 
 
 def main():
-    with broker.Server(args=("--identity.auth_failures", "0")) as s:
+    with open_broker.Server(args=("--identity.auth_failures", "0")) as s:
         for test in (random_policies, ids_like_wildcards, retained_messages, subscriptions, wills, client_ids, tickets):
             print(f"ok {test.__name__}: {test(s)}", flush=True)
         denied = s.request("GET", "/metrics", raw=True)[2].decode()

@@ -16,11 +16,11 @@ import tempfile
 import threading
 import time
 
-import broker
 import contract
 import fault
 import mqtt
 import muster
+import open_broker
 
 POINTS = int(os.environ.get("CRASH_POINTS", "60"))
 KINDS = [(fault.KILL, fault.STORAGE), (fault.KILL, "pwrite64,fdatasync"), ("error=EIO", "fdatasync,fsync"), ("error=EIO", "pwrite64"),
@@ -89,7 +89,7 @@ def run_load(server, load):
 
 
 def verify(data, load):
-    with muster.Server(data=data, release=True, args=broker.ARGS) as s:
+    with muster.Server(data=data, release=True, args=open_broker.ARGS) as s:
         stored = {int(v) for _, v in s.points("c1", "seq")} if load.seqs else set()
         assert load.seqs <= stored, f"lost telemetry {sorted(load.seqs - stored)[:5]}"
         if load.events:
@@ -115,7 +115,7 @@ def verify(data, load):
 
 def point(data, what, calls, n, load):
     try:
-        server = muster.Server(data=data, release=True, prefix=fault.at_syscall(calls, what, n), args=broker.ARGS, timeout=20)
+        server = muster.Server(data=data, release=True, prefix=fault.at_syscall(calls, what, n), args=open_broker.ARGS, timeout=20)
     except RuntimeError:
         return "died while starting"
     try:
@@ -123,7 +123,7 @@ def point(data, what, calls, n, load):
             server.device("c1", TOKEN)
             load.devices.add("c1")
         if not load.policy:
-            broker.allow_all(server)
+            open_broker.allow_all(server)
             load.policy = True
         run_load(server, load)
     except (muster.Refused, OSError, ValueError):

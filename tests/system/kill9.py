@@ -2,7 +2,7 @@
 
 200 publishers send telemetry at QoS 1; others send messages at QoS 1 and 2 to sessions that come and go; subscriptions, retained messages and
 wills change all the time. The accounts are kept outside the server (ledger_client, contract.py).
-KILLS=200 for more (default 50); SEED for other moments.
+KILLS=200 for more (default 30); SEED for other moments.
 """
 import json
 import os
@@ -11,12 +11,12 @@ import sys
 import tempfile
 import time
 
-import broker
 import contract
 import ledger
 import muster
+import open_broker
 
-KILLS = int(os.environ.get("KILLS", "50"))
+KILLS = int(os.environ.get("KILLS", "30"))
 PUBLISHERS = 200
 
 
@@ -60,12 +60,12 @@ def devices(server, work):
 def main():
     rng = random.Random(int(os.environ.get("SEED", "7")))
     work = tempfile.mkdtemp(prefix="muster-kill9-")
-    with broker.Server() as s:
+    with open_broker.Server() as s:
         devices(s, work)
         port = s.ports["mqtt"]
         promises = contract.Contract(port, timeout=10)
         with ledger.Load(f"{work}/telemetry", port, publishers=PUBLISHERS, users=f"{work}/users", topic="$muster/telemetry", rate=3000) as telemetry, \
-                ledger.Load(f"{work}/messages", port, publishers=10, subscribers=6, qos=0, version=0, rate=300, offline_ms=400) as messages:
+                ledger.Load(f"{work}/messages", port, publishers=10, subscribers=6, qos=0, version=0, rate=300, offline_ms=400, churn=1) as messages:
             slowest = kill_again_and_again(s, (telemetry, messages), promises, rng)
             for load in (telemetry, messages):
                 load.quiet()

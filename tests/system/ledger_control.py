@@ -1,6 +1,6 @@
 """The accounts themselves: with a server that loses nothing they find nothing, and what a server without durable sessions loses they find.
 
-mosquitto stands in for both: left running, and killed with the persistence it has by default.
+mosquitto stands in for both: left running with clients that stay, and killed with the persistence it has by default.
 """
 import os
 import shutil
@@ -33,7 +33,7 @@ class Mosquitto:
 
 
 def account(work, name, server, kills):
-    with ledger.Load(f"{work}/{name}", server.port, publishers=8, subscribers=4, qos=0, version=0, rate=1000, offline_ms=300) as load:
+    with ledger.Load(f"{work}/{name}", server.port, publishers=8, subscribers=4, qos=0, version=0, rate=1000, offline_ms=300 if kills else 0) as load:
         for _ in range(kills):
             load.wait_more(400)
             server.kill()

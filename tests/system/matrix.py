@@ -91,11 +91,6 @@ class Fixtures:
         device = self.device() if "device" in names else None
         if op["name"] == "device_password.revoke":
             self.api.made("PUT", f"/api/v1/devices/{device}/password", self.owner, {})
-        if op["name"] in ("retained.get", "retained.delete"):
-            c = self.connected()
-            c.send(mqtt.publish_packet("x", MARK.encode(), 1, 1, retain=True))
-            assert c.wait_ack(1)[0] < 0x80
-            c.disconnect()
         values = {}
         for n in names:
             values[n] = device if n == "device" else getattr(self, "param_" + n)(op, device)
@@ -105,7 +100,7 @@ class Fixtures:
         """A device of the tenant on MQTT, with a session that outlives its connection."""
         if not self.may_publish:
             self.may_publish = True
-            allow = {"statements": [{"effect": "allow", "actions": ["publish", "retain"], "topics": ["x"]}]}
+            allow = {"statements": [{"effect": "allow", "actions": ["publish", "retain"], "topics": ["x/#"]}]}
             policy = self.api.made("POST", "/api/v1/policies", self.owner, {"id": self.name("all"), "document": allow})["id"]
             self.api.made("POST", f"/api/v1/policies/{policy}/attachments", self.owner, {"kind": "tenant"})
         device, token = self.name("d"), self.name("token-of-a-device")
@@ -116,6 +111,13 @@ class Fixtures:
         c = self.connected()
         c.disconnect()
         return c.client_id
+
+    def param_topic(self, op, device):
+        c = self.connected()
+        c.send(mqtt.publish_packet(f"x/{c.client_id}", MARK.encode(), 1, 1, retain=True))
+        assert c.wait_ack(1)[0] < 0x80
+        c.disconnect()
+        return f"x/{c.client_id}"
 
     def param_group(self, op, device):
         return self.group(device)

@@ -4,7 +4,7 @@
     tests/wire/run.py                          all cases against muster
     tests/wire/run.py 'session' -v             those with this in their name, file or statements, each one named
     tests/wire/run.py --server mosquitto       against the oracle of the test data
-    tests/wire/run.py --summary                a table by chapter, as in docs/conformance.md
+    tests/wire/run.py --summary                the table of docs/conformance.md, which must be up to date
 
 The cases are in tests/wire/conformance/*.wire (tests/lib/conversation.py says how they are written), the statements in
 statements_311.txt and statements_5.txt: number | server, client or none | what it asks for | why it is not tested. The run fails
@@ -248,6 +248,9 @@ def main(argv=None):
     if args.summary:
         print(summary(cases, known))
         return 1 if wrong else 0
+    with open(os.path.join(muster.ROOT, "docs/conformance.md"), encoding="utf-8") as f:
+        if summary(cases, known) not in f.read():
+            wrong.append("docs/conformance.md has not the table that --summary prints")
     if args.pattern:
         cases = [c for c in cases if any(re.search(p, f"{c} {' '.join(s for x in c.covers.values() for s in x)}") for p in args.pattern)]
         wrong = []

@@ -118,6 +118,29 @@ static enum status given_back(struct tx *tx, struct work *w, const struct item *
     return g != NULL ? work_publish_group(tx, w, it->msg, g, NULL, err) : ST_OK;
 }
 
+static enum status inbound_del(struct tx *tx, const struct broker_session *session, uint64_t packet_id, struct err *err)
+{
+    STMT(s, tx->db, &sql_broker_session[SQL_BROKER_SESSION_INBOUND_DEL]);
+    stmt_bind_i64(s, 1, session->row);
+    stmt_bind_i64(s, 2, (int64_t)packet_id);
+    return stmt_run(s, err);
+}
+
+// Keeps the packet id of a QoS 2 message. *ret_new false: the message does not count. It was stored before, or it comes from a
+// connection that has lost the session since: the client, whose next connection was told the ids that were stored until
+// then, sends it again there.
+static enum status inbound_new(struct tx *tx, const struct broker_session *session, const struct broker_ack *ack,
+                               bool *ret_new, struct err *err)
+{
+    STMT(s, tx->db, &sql_broker_session[SQL_BROKER_SESSION_INBOUND_NEW]);
+    stmt_bind_i64(s, 1, session->row);
+    stmt_bind_i64(s, 2, ack->packet_id);
+    stmt_bind_i64(s, 3, (int64_t)ack->conn);
+    enum status st = stmt_run(s, err);
+    *ret_new = st == ST_OK && stmt_changes(s) > 0;
+    return st;
+}
+
 static enum status store_item(struct tx *tx, struct work *w, const struct item *it, struct broker_ack *ack,
                               struct err *err)
 {
@@ -125,30 +148,20 @@ static enum status store_item(struct tx *tx, struct work *w, const struct item *
         return given_back(tx, w, it, err);
     }
     const struct broker_session *s = it->session;
-    enum status st = ST_OK;
+    bool once = it->msg->qos == 2 && s->row != 0 && s->ending == 0, new = true;
+    enum status st = once ? inbound_new(tx, s, ack, &new, err) : ST_OK;
+    if (st != ST_OK || !new) {
+        return st;
+    }
     if (it->msg->retain) {
         const struct retained_by by = {s->owner_kind, s->owner, session_client_id(s)};
         st = retained_set(tx, it->msg, &by, err);
         if (st == ST_LIMIT) { // this one is refused, and nobody's queue has it
             ack->status = st;
-            return ST_OK;
+            return once ? inbound_del(tx, s, ack->packet_id, err) : ST_OK;
         }
     }
-    if (st == ST_OK && it->msg->qos > 0) {
-        st = work_publish(tx, w, it->msg, false, err);
-    }
-    if (st == ST_OK && it->msg->qos == 2) {
-        st = broker_inbound_put(tx, it->session, ack->packet_id, err);
-    }
-    return st;
-}
-
-static enum status inbound_del(struct tx *tx, const struct settle *se, struct err *err)
-{
-    STMT(s, tx->db, &sql_broker_session[SQL_BROKER_SESSION_INBOUND_DEL]);
-    stmt_bind_i64(s, 1, se->session->row);
-    stmt_bind_i64(s, 2, (int64_t)se->value);
-    return stmt_run(s, err);
+    return st == ST_OK && it->msg->qos > 0 ? work_publish(tx, w, it->msg, false, err) : st;
 }
 
 // What comes from a connection that has lost the session since does not count: it belongs to another one's numbers.
@@ -160,7 +173,7 @@ static enum status store_settle(struct tx *tx, struct settle *se, struct err *er
         return ST_OK;
     }
     if (se->what == SETTLE_INBOUND) {
-        return inbound_del(tx, se, err);
+        return inbound_del(tx, s, se->value, err);
     }
     if (s->queue == NULL || !queue_is_out(s->queue, se->value)) {
         return ST_OK;
@@ -197,7 +210,7 @@ static enum status batch_run(struct tx *tx, struct op *op, struct err *err)
             return err_wrap(err, "cannot store an acknowledgement");
         }
     }
-    for (uint32_t i = 0; i < b->items_len; i++) {
+    for (uint32_t i = 0; i < b->items_len && w != NULL; i++) {
         enum status st = store_item(tx, w, &b->items[i], &b->acks[i], err);
         if (st != ST_OK) {
             return err_wrap(err, "cannot store a message");
@@ -295,6 +308,13 @@ void batch_turn_end(struct broker_loop *bl)
 {
     if (bl->gathering != NULL && !bl->hold && bl->submitted < BATCHES_AHEAD) {
         submit(bl); // otherwise the turn in which a batch comes back does it
+    }
+}
+
+void broker_flush(struct broker_loop *bl)
+{
+    if (bl->gathering != NULL && !bl->hold) {
+        submit(bl);
     }
 }
 

@@ -181,6 +181,9 @@ enum broker_settle {
 };
 void broker_settle(struct broker_loop *bl, struct broker_session *s, struct link *link, enum broker_settle what,
                    uint64_t seq_or_packet_id);
+// Hands what was gathered in this turn to the core now: before an operation that must come after it (SUBSCRIBE, the end of the
+// connection).
+void broker_flush(struct broker_loop *bl);
 // A connection has ended while a QoS 1 message of a shared subscription that is not durable (delivery.seq 0, share not 0) was
 // not acknowledged, or before it was sent, or the message came when it had ended: another member gets it (4.8.2). Takes the
 // reference.

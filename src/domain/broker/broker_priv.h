@@ -91,7 +91,6 @@ struct broker {
     struct pages *pages;                     // the operation that sends them
     struct departure *late;                  // ends of connections that the store had no room for
     struct review *review;
-    struct foreign *foreign;
     struct map permits; // of owners of retained messages, by owner; emptied when policies change
     int64_t next_session_row, next_message_row, next_retained_row;
     uint64_t next_serial;
@@ -153,6 +152,7 @@ struct parcel {
     uint32_t ids_len;
 };
 void parcel_release(struct parcel *p);
+bool parcel_id(struct parcel *p, uint32_t id); // its one subscription identifier; false: no memory
 
 // What one operation has to tell connections once it is durable.
 struct work {
@@ -185,6 +185,7 @@ struct queue_out {
 // Caught up: everything stored is with the connection, and what is stored next follows at once. Behind: the next page is read
 // when acknowledgements have made room.
 struct queue {
+    uint32_t tenant;
     uint64_t next_seq;
     uint64_t pushed; // up to here messages are with the connection
     uint64_t sent;   // up to here a former connection may have got them
@@ -254,10 +255,6 @@ void session_late_free(struct broker *b);
 enum status subscribe_drop_denied(struct tx *tx, struct broker_session *s, const struct permit *p, struct err *err);
 // A stored subscription at the start. False: no memory.
 bool subscribe_load(struct broker *b, struct broker_session *s, struct slice filter, unsigned options, uint32_t id);
-
-// foreign.c: a client id of somebody else was asked for. Counted and logged; in the audit record once an hour for each pair.
-void foreign_note(struct broker *b, const struct principal *who, struct slice client_id);
-enum status foreign_audit(struct tx *tx, struct err *err);
 
 // --- retained messages: retained.c -----------------------------------------------------------------------------------
 

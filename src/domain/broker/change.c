@@ -4,6 +4,7 @@
 #include "base/log.h"
 #include "domain/audit/audit.h"
 #include "domain/broker/broker_priv.h"
+#include "domain/identity/operator.h"
 #include "domain/policy/policy.h"
 #include "domain/registry/registry.h"
 
@@ -214,9 +215,94 @@ static void change_undone(struct core *c, void *arg)
     free(arg);
 }
 
+// S14: what a device has left to be said in its name is not said any more.
+static enum status drop_will(struct tx *tx, const struct device_ref *d, struct err *err)
+{
+    int64_t n = 0;
+    enum status st = will_forget(tx, WHO_DEVICE, d->row, &n, err);
+    if (st == ST_OK && n > 0) {
+        st = audit_write_for(tx, d->tenant, "session.drop_will", "device", slice_str(d->id), (struct slice){NULL, 0},
+                             (struct slice){NULL, 0}, err);
+    }
+    return st;
+}
+
+static enum status drop_sessions(struct tx *tx, enum principal_kind kind, uint64_t row, struct err *err)
+{
+    struct broker *b = broker_of(tx->core);
+    struct broker_session *s = session_table_owned(&b->sessions, (uint8_t)kind, row);
+    for (; s != NULL; s = session_table_owned_next(s)) {
+        if (s->row != 0 && s->ending == 0) {
+            enum status st = session_erase(tx, s->tenant, s->row, session_client_id(s), err);
+            if (st != ST_OK) {
+                return st;
+            }
+        }
+    }
+    return ST_OK;
+}
+
+static void close_commit(struct core *c, void *arg)
+{
+    struct link *link = arg;
+    struct down *d = down_close(DOWN_CLOSE_REVOKED);
+    (void)c;
+    if (d != NULL) {
+        link_send(link, d);
+    } else {
+        log_error("broker", "no memory to close a connection", LOGU("conn", link->conn));
+    }
+    link_unref(link);
+}
+
+static void close_undo(struct core *c, void *arg)
+{
+    (void)c;
+    link_unref(arg);
+}
+
+static enum status close_connections(struct tx *tx, enum principal_kind kind, uint64_t row, struct err *err)
+{
+    struct broker *b = broker_of(tx->core);
+    struct broker_session *s = session_table_owned(&b->sessions, (uint8_t)kind, row);
+    for (; s != NULL; s = session_table_owned_next(s)) {
+        if (s->link != NULL && !tx_after_commit(tx, close_commit, close_undo, link_ref(s->link))) {
+            link_unref(s->link);
+            return err_set(err, ST_NOMEM, "no memory to close a connection");
+        }
+    }
+    return ST_OK;
+}
+
+// An application's token was revoked or has run out: its connections end, and nothing it left behind speaks for it (S11, S14).
+static enum status token_changed(struct tx *tx, uint64_t row, struct err *err)
+{
+    struct principal now;
+    int64_t n = 0;
+    struct err why = {.code = ST_OK};
+    enum status st = operator_principal(tx, row, &now, &why);
+    if (st != ST_NOT_FOUND) {
+        return st == ST_OK ? ST_OK : err_set(err, st, "%s", why.text);
+    }
+    st = close_connections(tx, WHO_OPERATOR, row, err);
+    if (st == ST_OK) {
+        st = will_forget(tx, WHO_OPERATOR, row, &n, err);
+    }
+    if (st == ST_OK) {
+        st = retained_forget(tx, WHO_OPERATOR, row, err);
+    }
+    return st == ST_OK ? drop_sessions(tx, WHO_OPERATOR, row, err) : st;
+}
+
 static enum status policy_changed_fn(struct tx *tx, const struct policy_change *change, void *arg, struct err *err)
 {
     (void)arg;
+    if (change->scope == POLICY_OF_PRINCIPAL && change->kind == WHO_OPERATOR) {
+        enum status st = token_changed(tx, change->row, err);
+        if (st != ST_OK) {
+            return st;
+        }
+    }
     struct policy_change *copy = calloc(1, sizeof(*copy));
     if (copy == NULL) {
         return err_set(err, ST_NOMEM, "no memory to change permits");
@@ -230,33 +316,6 @@ static enum status policy_changed_fn(struct tx *tx, const struct policy_change *
     return ST_OK;
 }
 
-// S14: what a device has left to be said in its name is not said any more.
-static enum status drop_will(struct tx *tx, const struct device_ref *d, struct err *err)
-{
-    int64_t n = 0;
-    enum status st = will_forget(tx, WHO_DEVICE, d->row, &n, err);
-    if (st == ST_OK && n > 0) {
-        st = audit_write_for(tx, d->tenant, "session.drop_will", "device", slice_str(d->id), (struct slice){NULL, 0},
-                             (struct slice){NULL, 0}, err);
-    }
-    return st;
-}
-
-static enum status drop_sessions(struct tx *tx, const struct device_ref *d, struct err *err)
-{
-    struct broker *b = broker_of(tx->core);
-    struct broker_session *s = session_table_owned(&b->sessions, WHO_DEVICE, d->row);
-    for (; s != NULL; s = session_table_owned_next(s)) {
-        if (s->row != 0 && s->ending == 0) {
-            enum status st = session_erase(tx, s->tenant, s->row, session_client_id(s), err);
-            if (st != ST_OK) {
-                return st;
-            }
-        }
-    }
-    return ST_OK;
-}
-
 static enum status device_changed(struct tx *tx, const struct device_ref *d, enum device_change what, struct err *err)
 {
     bool gone = what == DEVICE_CHANGE_REMOVED || what == DEVICE_CHANGE_RETIRED;
@@ -264,7 +323,7 @@ static enum status device_changed(struct tx *tx, const struct device_ref *d, enu
     if (st == ST_OK && what != DEVICE_CHANGE_SUSPENDED) {
         st = retained_forget(tx, WHO_DEVICE, d->row, err);
     }
-    return st == ST_OK && gone ? drop_sessions(tx, d, err) : st;
+    return st == ST_OK && gone ? drop_sessions(tx, WHO_DEVICE, d->row, err) : st;
 }
 
 enum status change_start(struct tx *tx, struct err *err)

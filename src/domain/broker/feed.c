@@ -218,14 +218,14 @@ static enum status read_page(struct tx *tx, struct feed_page *page, struct err *
 {
     const struct broker_session *s = page->session;
     const struct queue *q = s->queue;
-    uint32_t max = q->window > q->out_len ? q->window - q->out_len : 0;
-    max = max < PAGE_MAX ? max : PAGE_MAX;
-    uint64_t drops[PAGE_MAX];
+    uint64_t drops[PAGE_MAX] = {0};
     page->more = true;
     page->last = q->pushed;
-    if (max == 0) {
+    if (q->out_len >= q->window) {
         return ST_OK;
     }
+    uint32_t room = q->window - q->out_len;
+    uint32_t max = room > PAGE_MAX ? PAGE_MAX : room;
     page->parcels = calloc(max, sizeof(*page->parcels));
     if (page->parcels == NULL) {
         return err_set(err, ST_NOMEM, "no memory to read a queue");

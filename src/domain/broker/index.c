@@ -67,12 +67,16 @@ static void list_del(struct sub_list *l, const struct sub *s)
 
 static void list_release(struct sub_list *l)
 {
+    if (l->cap == 0) {
+        if (l->len > 0) {
+            free(l->one);
+        }
+        return;
+    }
     for (uint32_t i = 0; i < l->len; i++) {
-        free(sub_list_at(l, i));
+        free(l->many[i]);
     }
-    if (l->cap > 0) {
-        free(l->many);
-    }
+    free(l->many);
 }
 
 // --- life --------------------------------------------------------------------------------------------------------

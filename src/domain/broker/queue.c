@@ -4,6 +4,7 @@
 
 #include "base/buf.h"
 #include "base/log.h"
+#include "core/quota.h"
 #include "domain/broker/broker_priv.h"
 #define SQL_BROKER_QUEUE_DEFINE
 #include "domain/broker/sql/broker_queue.sql.h"
@@ -51,16 +52,19 @@ enum status queue_need(struct tx *tx, struct broker_session *s, struct queue **r
     q->sent = (uint64_t)col_i64(stmt, 3);
     q->next_seq = q->next_seq > q->sent ? q->next_seq : q->sent + 1;
     q->window = window_of(s);
+    q->tenant = s->tenant;
     s->queue = q;
     broker_count(COUNT_QUEUED, q->len);
     broker_count(COUNT_QUEUED_BYTES, (int64_t)q->bytes);
+    quota_count(quotas_of(tx->core), q->tenant, QUOTA_QUEUED_BYTES, (int64_t)q->bytes);
     *ret = q;
     return ST_OK;
 }
 
 bool queue_full(const struct broker *b, const struct queue *q, size_t bytes)
 {
-    return q->len >= b->settings.queue_max || q->bytes + bytes > b->settings.queue_bytes_max;
+    return q->len >= b->settings.queue_max || q->bytes + bytes > b->settings.queue_bytes_max ||
+           !quota_room(quotas_of(b->core), q->tenant, QUOTA_QUEUED_BYTES, (int64_t)bytes);
 }
 
 // --- rows --------------------------------------------------------------------------------------------------------
@@ -137,19 +141,21 @@ static void dropped_full(struct broker_session *s)
     broker_count(COUNT_DROPPED_FULL, 1);
 }
 
-static void queue_more(struct queue *q, uint32_t bytes)
+static void queue_more(const struct broker *b, struct queue *q, uint32_t bytes)
 {
     q->len++;
     q->bytes += bytes;
     broker_count(COUNT_QUEUED, 1);
     broker_count(COUNT_QUEUED_BYTES, bytes);
+    quota_count(quotas_of(b->core), q->tenant, QUOTA_QUEUED_BYTES, bytes);
 }
 
 void queue_less(struct broker *b, struct queue *q, uint32_t bytes)
 {
-    (void)b;
+    uint64_t less = bytes <= q->bytes ? bytes : q->bytes;
     q->len -= q->len > 0;
-    q->bytes -= bytes <= q->bytes ? bytes : q->bytes;
+    q->bytes -= less;
+    quota_give(quotas_of(b->core), q->tenant, QUOTA_QUEUED_BYTES, (int64_t)less);
     broker_count(COUNT_QUEUED, -1);
     broker_count(COUNT_QUEUED_BYTES, -(int64_t)bytes);
 }
@@ -199,7 +205,7 @@ enum status queue_store(struct tx *tx, struct work *w, struct broker_session *s,
     if (!work_parcel(w, &p)) {
         return err_set(err, ST_NOMEM, "no memory for a message");
     }
-    queue_more(q, (uint32_t)message_bytes(m));
+    queue_more(w->b, q, (uint32_t)message_bytes(m));
     return ST_OK;
 }
 

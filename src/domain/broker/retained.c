@@ -353,13 +353,9 @@ static enum status send_row(struct tx *tx, struct work *w, struct broker_session
         return st;
     }
     struct parcel p = {.session = broker_session_ref(s), .msg = r.msg, .qos = qos, .retain = true};
-    if (j->id != 0) {
-        p.ids = malloc(sizeof(*p.ids));
-        if (p.ids == NULL) {
-            parcel_release(&p);
-            return err_set(err, ST_NOMEM, "no memory for a retained message");
-        }
-        p.ids[p.ids_len++] = j->id;
+    if (j->id != 0 && !parcel_id(&p, j->id)) {
+        parcel_release(&p);
+        return err_set(err, ST_NOMEM, "no memory for a retained message");
     }
     // cppcheck-suppress memleak ; work_parcel takes what p holds
     return work_parcel(w, &p) ? ST_OK : err_set(err, ST_NOMEM, "no memory for a retained message");

@@ -4,7 +4,10 @@
 
 #include "base/buf.h"
 #include "base/log.h"
+#include "core/quota.h"
 #include "domain/broker/broker_priv.h"
+#include "domain/policy/ban.h"
+#include "domain/policy/security.h"
 #include "domain/registry/registry.h"
 #define SQL_BROKER_SESSION_DEFINE
 #include "domain/broker/sql/broker_session.sql.h"
@@ -89,6 +92,7 @@ static void drop_subs(struct broker *b, struct broker_session *s)
         }
         *at = sub->next;
         s->subs_len--;
+        quota_give(quotas_of(b->core), s->tenant, QUOTA_SUBSCRIPTIONS, 1);
         index_remove(&b->index, sub);
     }
     index_unlock(&b->index, had);
@@ -108,6 +112,7 @@ void session_end(struct broker *b, struct broker_session *s)
     if (s->queue != NULL) {
         broker_count(COUNT_QUEUED, -(int64_t)s->queue->len);
         broker_count(COUNT_QUEUED_BYTES, -(int64_t)s->queue->bytes);
+        quota_give(quotas_of(b->core), s->tenant, QUOTA_QUEUED_BYTES, (int64_t)s->queue->bytes);
         s->queue->len = 0;
         s->queue->bytes = 0;
     }
@@ -215,7 +220,15 @@ static enum status stored_get(struct tx *tx, uint32_t tenant, struct slice clien
 
 static enum status foreign(struct tx *tx, const struct principal *who, struct slice client_id, struct err *err)
 {
-    foreign_note(broker_of(tx->core), who, client_id);
+    bool device = who->kind == WHO_DEVICE;
+    broker_count(COUNT_FOREIGN, 1);
+    security_report(tx->core, &(struct security_note){.what = SECURITY_CLIENT_ID_TAKEN,
+                                                      .tenant = who->tenant,
+                                                      .client_id = client_id,
+                                                      .by = slice_str(who->name),
+                                                      .address = slice_str(who->addr),
+                                                      .device = device ? who->row : 0,
+                                                      .device_id = slice_str(device ? who->name : NULL)});
     return err_set(err, ST_FORBIDDEN, "the client id belongs to another principal");
 }
 
@@ -280,7 +293,7 @@ static void not_fresh(struct broker *b, const struct broker_session *s)
     while (*at != NULL && *at != s) {
         at = &(*at)->next;
     }
-    if (*at == s) {
+    if (*at != NULL) {
         *at = s->next;
     }
 }
@@ -317,6 +330,7 @@ static void arrival_commit(struct core *c, void *arg)
     struct broker_session *s = a->session;
     struct broker_session *former = session_table_find(&b->sessions, s->tenant, session_client_id(s));
     if (former != NULL && former->link != NULL && former->link != a->link) {
+        ban_takeover(c, &a->link->who, session_client_id(s));
         close_link(former->link, DOWN_CLOSE_TAKEOVER);
     }
     if (former != NULL && former != s) {
@@ -633,6 +647,10 @@ enum status broker_close(struct tx *tx, struct broker_session *s, struct link *l
     struct departure *d = calloc(1, sizeof(*d));
     if (d == NULL) {
         return err_set(err, ST_NOMEM, "no memory to close a session");
+    }
+    uint64_t left = atomic_load_explicit(&link->sent, memory_order_relaxed);
+    if (s->queue != NULL && s->link == link && s->queue->pushed > left) {
+        s->queue->pushed = left; // the rest never left the front: it will not be a repetition
     }
     uint32_t most = s->broker->settings.session_expiry_max_s;
     *d = (struct departure){.session = broker_session_ref(s),

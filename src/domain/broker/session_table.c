@@ -84,21 +84,22 @@ static void link_in(struct session_table *t, struct broker_session *s)
 
 static void grow(struct session_table *t)
 {
+    const struct session_table old = *t;
     struct session_table more = {.len = t->len};
     if (!slots_make(&more, t->cap * 2)) {
         return; // the chains grow longer instead
     }
-    for (size_t i = 0; i < t->cap; i++) {
-        struct broker_session *s = t->slots[i];
+    *t = more;
+    for (size_t i = 0; i < old.cap; i++) {
+        struct broker_session *s = old.slots[i];
         while (s != NULL) {
             struct broker_session *next = s->next;
-            link_in(&more, s);
+            link_in(t, s);
             s = next;
         }
     }
-    free(t->slots);
-    free(t->owners);
-    *t = more;
+    free(old.slots);
+    free(old.owners);
 }
 
 void session_table_put(struct session_table *t, struct broker_session *s)

@@ -1,6 +1,7 @@
 #include <stdlib.h>
 
 #include "base/log.h"
+#include "core/quota.h"
 #include "domain/audit/audit.h"
 #include "domain/broker/broker_priv.h"
 #include "domain/broker/sql/broker_session.sql.h"
@@ -17,7 +18,7 @@ struct change {
     uint32_t id;
 };
 
-static void take_off(struct broker_session *s, const struct sub *sub)
+static void take_off(const struct broker *b, struct broker_session *s, const struct sub *sub)
 {
     struct sub **at = &s->subs;
     while (*at != sub) {
@@ -25,6 +26,7 @@ static void take_off(struct broker_session *s, const struct sub *sub)
     }
     *at = sub->next;
     s->subs_len--;
+    quota_give(quotas_of(b->core), s->tenant, QUOTA_SUBSCRIPTIONS, 1);
 }
 
 // One change less under way; nobody needs a subscription that is not active then.
@@ -35,7 +37,7 @@ static void settle(struct broker *b, struct change *ch)
     if (sub->pending == 0) {
         sub->wanted = sub->active;
         if (!sub->active) {
-            take_off(ch->session, sub);
+            take_off(b, ch->session, sub);
             index_remove(&b->index, sub);
         }
     }
@@ -136,7 +138,12 @@ static uint8_t refusal(const struct broker *b, const struct broker_session *s, c
     if (shared && in->filter.len > BROKER_SHARE_MAX) {
         return MQTT_RC_BAD_FILTER;
     }
-    return is_new && s->subs_len >= b->settings.subscriptions_max ? MQTT_RC_QUOTA : 0;
+    if (!is_new) {
+        return 0;
+    }
+    bool room = s->subs_len < b->settings.subscriptions_max &&
+                quota_room(quotas_of(b->core), s->tenant, QUOTA_SUBSCRIPTIONS, 1);
+    return room ? 0 : MQTT_RC_QUOTA;
 }
 
 static struct sub *sub_need(struct broker *b, struct broker_session *s, struct slice filter)
@@ -150,6 +157,7 @@ static struct sub *sub_need(struct broker *b, struct broker_session *s, struct s
         sub->next = s->subs;
         s->subs = sub;
         s->subs_len++;
+        quota_count(quotas_of(b->core), s->tenant, QUOTA_SUBSCRIPTIONS, 1);
     }
     return sub;
 }

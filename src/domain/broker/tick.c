@@ -67,9 +67,7 @@ bool tick_init(struct broker *b)
 void tick_release(struct broker *b)
 {
     free(b->pages);
-    free(b->foreign);
     b->pages = NULL;
-    b->foreign = NULL;
 }
 
 // --- messages whose time is over ---------------------------------------------------------------------------------
@@ -158,8 +156,8 @@ static enum status expire_messages(struct tx *tx, struct err *err)
 
 static enum status tick(struct tx *tx, struct err *err)
 {
-    static enum status (*const work[])(struct tx *, struct err *) = {
-        session_retry_late, will_fire_due, session_expire, expire_messages, retained_expire, foreign_audit};
+    static enum status (*const work[])(struct tx *, struct err *) = {session_retry_late, will_fire_due, session_expire,
+                                                                     expire_messages, retained_expire};
     for (size_t i = 0; i < sizeof(work) / sizeof(work[0]); i++) {
         enum status st = work[i](tx, err);
         if (st != ST_OK) {

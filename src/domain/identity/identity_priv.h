@@ -33,6 +33,7 @@ struct identity {
     struct rate *passwords; // how many may be checked a second, by everybody together
     uint32_t password_iterations;
     bool anonymous;
+    enum status (*operator_gone)(struct tx *tx, uint32_t tenant, uint64_t row, struct err *err); // NULL: nobody asks
     struct core *core;
 };
 

@@ -8,6 +8,8 @@
 #include "domain/identity/sql/operator.sql.h"
 
 enum { CURSOR_TOKENS = 1, CURSOR_TENANTS = 2 };
+#define SWEEP_MS     1000
+#define LOOK_BACK_US 60000000LL
 
 static const struct slice none = {NULL, 0};
 
@@ -242,6 +244,34 @@ static enum status check_not_last(struct tx *tx, struct err *err)
     return st;
 }
 
+static enum status tell_gone(struct tx *tx, uint32_t tenant, uint64_t row, struct err *err)
+{
+    const struct identity *id = identity_of(tx->core);
+    return id->operator_gone != NULL ? id->operator_gone(tx, tenant, row, err) : ST_OK;
+}
+
+// Tokens that ran out within the last minute: told of again and again, since nobody knows whether the last time was committed.
+static enum status sweep(struct tx *tx, struct err *err)
+{
+    enum status st = ST_OK;
+    STMT(s, tx->db, &sql_operator[SQL_OPERATOR_EXPIRED]);
+    stmt_bind_i64(s, 1, tx->now_us - LOOK_BACK_US);
+    stmt_bind_i64(s, 2, tx->now_us);
+    for (bool row = true; st == ST_OK && row;) {
+        st = stmt_step(s, &row, err);
+        if (st == ST_OK && row) {
+            st = tell_gone(tx, (uint32_t)col_i64(s, 0), (uint64_t)col_i64(s, 1), err);
+        }
+    }
+    return st;
+}
+
+void operator_on_gone(struct core *c, operator_gone_fn fn)
+{
+    identity_of(c)->operator_gone = fn;
+    core_every(c, SWEEP_MS, sweep);
+}
+
 enum status operator_revoke(struct tx *tx, struct slice name, struct err *err)
 {
     STMT(s, tx->db, &sql_operator[SQL_OPERATOR_FIND]);
@@ -269,10 +299,14 @@ enum status operator_revoke(struct tx *tx, struct slice name, struct err *err)
     if (st != ST_OK) {
         return st;
     }
+    uint64_t token = (uint64_t)col_i64(s, 0);
     STMT(del, tx->db, &sql_operator[SQL_OPERATOR_DELETE]);
-    stmt_bind_i64(del, 1, col_i64(s, 0));
+    stmt_bind_i64(del, 1, (int64_t)token);
     st = stmt_run(del, err);
-    return st == ST_OK ? record(tx, tx->who->tenant, "token.revoke", name, role, false, err) : st;
+    if (st == ST_OK) {
+        st = record(tx, tx->who->tenant, "token.revoke", name, role, false, err);
+    }
+    return st == ST_OK ? tell_gone(tx, tx->who->tenant, token, err) : st;
 }
 
 // --- tenants -----------------------------------------------------------------------------------------------------

@@ -20,6 +20,10 @@ enum status operator_create(struct tx *tx, const struct operator_conf *conf, str
 enum status operator_list(struct tx *tx, struct slice cursor, int64_t limit, struct jw *out, struct err *err);
 // Who has the token of this row. ST_NOT_FOUND: it was revoked or has run out. Any tx.
 enum status operator_principal(struct tx *tx, uint64_t row, struct principal *ret, struct err *err);
+// A token is revoked (inside that transaction) or has run out (noticed within a second): whoever came in with it must go. At most
+// one watcher, before core_start; failing fails the revocation.
+typedef enum status (*operator_gone_fn)(struct tx *tx, uint32_t tenant, uint64_t row, struct err *err);
+void operator_on_gone(struct core *c, operator_gone_fn fn);
 // By name. ST_CONFLICT for the last token of the system owner.
 enum status operator_revoke(struct tx *tx, struct slice name, struct err *err);
 

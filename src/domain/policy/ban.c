@@ -15,19 +15,21 @@
 #include "core/metrics.h"
 #include "domain/audit/audit.h"
 #include "domain/identity/throttle.h"
-#include "domain/policy/network.h"
 #include "domain/policy/security.h"
 #include "domain/registry/registry.h"
+#include "net/addr.h"
 #include "net/crypto.h"
 #define SQL_BAN_DEFINE
 #include "domain/policy/sql/ban.sql.h"
 
 enum { CURSOR_BANS = 1 };
-#define SWEEP_MS   60000
-#define SWEEP_MAX  1000
-#define VALUE_MAX  256 // bytes of a client id
-#define ROW_ID_LEN 16
-#define MINUTE_US  60000000LL
+#define SWEEP_MS    60000
+#define SWEEP_MAX   1000
+#define NET_BITS    128
+#define NET_BITS_V4 96  // before an IPv4 address
+#define VALUE_MAX   256 // bytes of a client id
+#define ROW_ID_LEN  16
+#define MINUTE_US   60000000LL
 
 static const struct slice none = {NULL, 0};
 
@@ -63,9 +65,9 @@ struct ban {
 // The map holds all bans by what they are about; readers on any thread, one writer.
 struct bans {
     pthread_rwlock_t lock;
-    struct map by_key;                   // key_of
-    uint32_t prefixes[ADDRESS_BITS + 1]; // bans of networks by their length: which lengths to look for
-    struct throttle *flapping;           // core thread
+    struct map by_key;               // key_of
+    uint32_t prefixes[NET_BITS + 1]; // bans of networks by their length: which lengths to look for
+    struct throttle *flapping;       // core thread
     struct rate *takeovers;
 };
 
@@ -130,29 +132,38 @@ static struct slice key_of(enum ban_kind kind, uint32_t tenant, struct slice val
     return b.failed ? none : buf_view(&b);
 }
 
-static struct slice network_key(const struct network *n, uint8_t mem[KEY_MAX])
+static struct slice network_key(const struct addr_net *n, uint8_t mem[KEY_MAX])
 {
-    uint8_t text[1 + sizeof(n->addr)];
+    uint8_t text[1 + sizeof(n->ip)];
     struct buf b = buf_fixed(text, sizeof(text));
     (void)buf_u8(&b, (uint8_t)n->bits);
-    (void)buf_put(&b, n->addr, sizeof(n->addr));
+    (void)buf_put(&b, n->ip, sizeof(n->ip));
     return key_of(BAN_ADDRESS, 0, buf_view(&b), mem);
 }
 
-static struct slice stored_key(enum ban_kind kind, uint32_t tenant, struct slice value, struct network *n,
+static enum status parse_network(struct slice text, struct addr_net *ret, struct err *err)
+{
+    char copy[ADDR_TEXT_MAX];
+    if (!slice_to_cstr(text, copy, sizeof(copy))) {
+        return err_set(err, ST_INVALID, "must be an address or a network such as 192.0.2.0/24");
+    }
+    return addr_net_parse(copy, ret, err);
+}
+
+static struct slice stored_key(enum ban_kind kind, uint32_t tenant, struct slice value, struct addr_net *n,
                                uint8_t mem[KEY_MAX])
 {
-    n->bits = ADDRESS_BITS + 1;
+    n->bits = NET_BITS + 1;
     if (kind != BAN_ADDRESS) {
         return key_of(kind, tenant, value, mem);
     }
-    return network_parse(value, n) ? network_key(n, mem) : none;
+    return parse_network(value, n, NULL) == ST_OK ? network_key(n, mem) : none;
 }
 
 // A change on its way into memory: a ban that comes or goes.
 struct ban_change {
     bool add;
-    unsigned bits; // of a network; else above ADDRESS_BITS
+    unsigned bits; // of a network; else above NET_BITS
     struct ban *ban;
     size_t key_len;
     uint8_t key[KEY_MAX];
@@ -161,7 +172,7 @@ struct ban_change {
 static void forget(struct bans *bs, struct slice key, unsigned bits)
 {
     void *old = map_del(&bs->by_key, key);
-    if (old != NULL && bits <= ADDRESS_BITS) {
+    if (old != NULL && bits <= NET_BITS) {
         bs->prefixes[bits]--;
     }
     free(old);
@@ -175,7 +186,7 @@ static void change_do(struct core *c, void *arg)
     pthread_rwlock_wrlock(&bs->lock);
     forget(bs, key, ch->bits);
     if (ch->add && map_set(&bs->by_key, key, ch->ban)) {
-        bs->prefixes[ch->bits <= ADDRESS_BITS ? ch->bits : 0] += ch->bits <= ADDRESS_BITS ? 1 : 0;
+        bs->prefixes[ch->bits <= NET_BITS ? ch->bits : 0] += ch->bits <= NET_BITS ? 1 : 0;
         ch->ban = NULL;
     }
     pthread_rwlock_unlock(&bs->lock);
@@ -196,7 +207,7 @@ static void change_drop(struct core *c, void *arg)
 
 static struct ban_change *change_new(enum ban_kind kind, uint32_t tenant, struct slice value)
 {
-    struct network n;
+    struct addr_net n;
     struct ban_change *ch = calloc(1, sizeof(*ch));
     if (ch != NULL) {
         ch->key_len = stored_key(kind, tenant, value, &n, ch->key).len;
@@ -242,18 +253,18 @@ static bool banned(const struct bans *bs, struct slice key, int64_t now_us)
 bool ban_address(const struct core *c, struct slice addr)
 {
     struct bans *bs = bans_of(c);
-    struct network n;
+    struct addr peer;
     bool yes = false;
-    if (bs == NULL || !network_of_peer(addr, &n)) {
+    if (bs == NULL || !addr_parse(addr, &peer)) {
         return false;
     }
     int64_t now_us = clock_wall_us();
     pthread_rwlock_rdlock(&bs->lock);
-    for (unsigned bits = ADDRESS_BITS + 1; bits-- > 0 && !yes;) {
+    unsigned shortest = addr_is_ipv4(&peer) ? NET_BITS_V4 : 0;
+    for (unsigned bits = NET_BITS + 1; bits-- > shortest && !yes;) {
         uint8_t mem[KEY_MAX];
         if (bs->prefixes[bits] > 0) {
-            n.bits = bits; // ever shorter: what was cut off stays cut off
-            network_cut(&n);
+            struct addr_net n = addr_net_of(&peer, (uint8_t)(bits - shortest), (uint8_t)bits);
             yes = banned(bs, network_key(&n, mem), now_us);
         }
     }
@@ -309,19 +320,19 @@ enum status ban_check(struct tx *tx, const struct principal *who, struct slice c
     return err_set(err, ST_FORBIDDEN, "this %s is banned", id ? "client id" : "device");
 }
 
-void ban_takeover(struct tx *tx, const struct principal *who, struct slice client_id)
+void ban_takeover(struct core *c, const struct principal *who, struct slice client_id)
 {
-    struct bans *bs = bans_of(tx->core);
+    struct bans *bs = bans_of(c);
     uint64_t key = hash_u64(hash_bytes(client_id) + who->tenant);
     if (bs != NULL && !rate_take(bs->takeovers, key != 0 ? key : 1, clock_mono_us())) {
         bool device = who->kind == WHO_DEVICE;
-        security_report(tx->core, &(struct security_note){.what = SECURITY_TAKEOVERS,
-                                                          .tenant = who->tenant,
-                                                          .client_id = client_id,
-                                                          .by = slice_str(who->name),
-                                                          .address = slice_str(who->addr),
-                                                          .device = device ? who->row : 0,
-                                                          .device_id = device ? slice_str(who->name) : none});
+        security_report(c, &(struct security_note){.what = SECURITY_TAKEOVERS,
+                                                   .tenant = who->tenant,
+                                                   .client_id = client_id,
+                                                   .by = slice_str(who->name),
+                                                   .address = slice_str(who->addr),
+                                                   .device = device ? who->row : 0,
+                                                   .device_id = device ? slice_str(who->name) : none});
     }
 }
 
@@ -330,16 +341,20 @@ void ban_takeover(struct tx *tx, const struct principal *who, struct slice clien
 static enum status check_value(struct tx *tx, const struct ban_make *m, struct buf *ret_value, struct device_ref *ret_d,
                                struct err *err)
 {
-    struct network n;
+    struct addr_net n;
+    char text[ADDR_TEXT_MAX];
+    struct err why = {.code = ST_OK};
+    enum status st = ST_OK;
     switch (m->kind) {
     case BAN_ADDRESS:
         if (!principal_may(tx->who, PERM_TENANT_WRITE)) {
             return err_at(err, ST_FORBIDDEN, "/kind", "addresses concern all tenants: only the system owner bans them");
         }
-        if (!network_parse(m->value, &n)) {
-            return err_at(err, ST_INVALID, "/value", "must be an address or a network such as 192.0.2.0/24");
+        st = parse_network(m->value, &n, &why);
+        if (st != ST_OK) {
+            return err_at(err, st, "/value", "%s", why.text);
         }
-        network_text(&n, ret_value);
+        (void)buf_str(ret_value, addr_net_text(&n, text));
         return ST_OK;
     case BAN_CLIENT_ID:
         if (m->value.len == 0 || m->value.len > VALUE_MAX || !utf8_mqtt_valid(m->value)) {

@@ -41,7 +41,7 @@ enum status ban_flapping(struct tx *tx, struct slice client_id, struct slice add
 // When it is known who comes. ST_FORBIDDEN.
 enum status ban_check(struct tx *tx, const struct principal *who, struct slice client_id, struct err *err);
 // A live connection of this client id was taken over by the same principal: more than ban.takeovers a minute are reported.
-void ban_takeover(struct tx *tx, const struct principal *who, struct slice client_id);
+void ban_takeover(struct core *c, const struct principal *who, struct slice client_id);
 
 struct ban_make {
     enum ban_kind kind;

@@ -202,6 +202,17 @@ static enum status read_document(struct policy_doc *d, const json_t *document, s
 
 // --- doors -------------------------------------------------------------------------------------------------------
 
+// How many rules there will be: 1 to POLICY_RULES_MAX, whatever the document is.
+static size_t topics_of(const json_t *document)
+{
+    const json_t *statements = json_object_get(document, "statements");
+    size_t n = 1;
+    for (size_t i = 0; i < json_array_size(statements) && n < POLICY_RULES_MAX; i++) {
+        n += json_array_size(json_object_get(json_array_get(statements, i), "topics"));
+    }
+    return n < POLICY_RULES_MAX ? n : POLICY_RULES_MAX;
+}
+
 enum status policy_doc_make(const json_t *document, struct policy_doc **ret, struct err *err)
 {
     struct policy_doc *d = calloc(1, sizeof(*d));
@@ -209,18 +220,13 @@ enum status policy_doc_make(const json_t *document, struct policy_doc **ret, str
         return err_set(err, ST_NOMEM, "no memory for a policy");
     }
     arena_init(&d->arena, DOC_ARENA_MAX);
-    d->rules = calloc(POLICY_RULES_MAX, sizeof(*d->rules));
+    d->rules = arena_array(&d->arena, topics_of(document), sizeof(*d->rules));
     d->vars = arena_array(&d->arena, POLICY_VARS_MAX, sizeof(*d->vars));
     enum status st = d->rules != NULL && d->vars != NULL ? read_document(d, document, err)
                                                          : err_set(err, ST_NOMEM, "no memory for a policy");
     if (st != ST_OK) {
         policy_doc_free(d);
         return st;
-    }
-    if (d->rules_len > 0) { // most have a handful
-        struct policy_rule *fit = realloc(d->rules, d->rules_len * sizeof(*fit));
-        d->rules = fit != NULL ? fit : d->rules;
-        // cppcheck-suppress memleak ; d has it
     }
     *ret = d;
     return ST_OK;
@@ -229,7 +235,6 @@ enum status policy_doc_make(const json_t *document, struct policy_doc **ret, str
 void policy_doc_free(struct policy_doc *d)
 {
     if (d != NULL) {
-        free(d->rules);
         arena_release(&d->arena);
         free(d);
     }

@@ -83,7 +83,7 @@ static enum status write_one(struct tx *tx, uint32_t tenant, enum quota_what w, 
     jw_key(out, "name");
     jw_str(out, quota_text(w));
     jw_key(out, "limit");
-    jw_int(out, own ? value : q != NULL ? quota_limit(q, tenant, w) : 0);
+    jw_int(out, own ? value : q != NULL ? quota_configured(q, w) : 0);
     jw_key(out, "default");
     jw_bool(out, !own);
     jw_key(out, "used");

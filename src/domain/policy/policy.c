@@ -330,6 +330,11 @@ static enum status device_changed(struct tx *tx, uint32_t tenant, uint64_t devic
     return policy_changed(tx, device != 0 ? POLICY_OF_PRINCIPAL : POLICY_OF_TENANT, tenant, WHO_DEVICE, device, err);
 }
 
+static enum status token_gone(struct tx *tx, uint32_t tenant, uint64_t row, struct err *err)
+{
+    return policy_changed(tx, POLICY_OF_PRINCIPAL, tenant, WHO_OPERATOR, row, err);
+}
+
 enum status policy_start(struct tx *tx, void *arg, struct err *err)
 {
     const struct policy_conf *conf = arg;
@@ -347,6 +352,7 @@ enum status policy_start(struct tx *tx, void *arg, struct err *err)
                  LOGS("policy", ps->anonymous));
     }
     core_set_slot(tx->core, CORE_SLOT_POLICY, ps);
+    operator_on_gone(tx->core, token_gone);
     return registry_watch_data(tx->core, device_changed, err);
 }
 

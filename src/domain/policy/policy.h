@@ -56,7 +56,7 @@ enum status policy_permit(struct tx *tx, const struct principal *who, struct sli
 enum status policy_permit_again(struct tx *tx, const struct permit *old, struct permit **ret_permit, struct err *err);
 
 enum policy_scope {
-    POLICY_OF_PRINCIPAL, // of one device or token: make its permits anew
+    POLICY_OF_PRINCIPAL, // of one device or token: make its permits anew; a token may be gone (ST_NOT_FOUND): close
     POLICY_OF_TENANT,    // of any principal of the tenant: make all permits anew, in slices
     POLICY_DOCUMENT,     // a document has changed: permits follow by themselves; look at caches and subscriptions again
 };

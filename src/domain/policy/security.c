@@ -132,7 +132,8 @@ void security_report(struct core *c, const struct security_note *n)
     struct rate *seen = seen_of(c);
     metric_add(&counters[n->what], 1);
     // One matter: this kind of thing, with this client id, by this one.
-    uint64_t key = hash_u64(hash_bytes(n->client_id) ^ hash_u64(hash_bytes(n->by) + n->tenant * 16 + n->what));
+    uint64_t kind = (uint64_t)n->tenant * SECURITY__COUNT + n->what;
+    uint64_t key = hash_u64(hash_bytes(n->client_id) ^ hash_u64(hash_bytes(n->by) + kind));
     if (seen == NULL || !rate_take(seen, key != 0 ? key : 1, clock_mono_us())) {
         return;
     }

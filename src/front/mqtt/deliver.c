@@ -89,6 +89,13 @@ static void settle_done(struct mqtt_conn *mc, uint64_t seq)
     }
 }
 
+static void note_sent(const struct mqtt_conn *mc, uint64_t seq)
+{
+    if (seq > atomic_load_explicit(&mc->link->sent, memory_order_relaxed)) {
+        atomic_store_explicit(&mc->link->sent, seq, memory_order_relaxed);
+    }
+}
+
 // One message goes out. keep: what another client gets when this one does not acknowledge it; taken. False: the connection has
 // ended.
 static bool send_one(struct mqtt_conn *mc, struct mqtt_relay *r, const struct message *m, uint64_t seq, bool again,
@@ -113,6 +120,7 @@ static bool send_one(struct mqtt_conn *mc, struct mqtt_relay *r, const struct me
     }
     if (send_relay(mc, r)) {
         counter_sent(r->qos);
+        note_sent(mc, seq);
         return true;
     }
     dropped(mc, DROP_TOO_LARGE, topic);
@@ -130,6 +138,7 @@ static void send_release(struct mqtt_conn *mc, uint64_t seq)
         mqtt_conn_no_memory(mc, "no memory for a message in flight");
         return;
     }
+    note_sent(mc, seq);
     mqtt_conn_send_ack(mc, MQTT_PUBREL, id, MQTT_RC_SUCCESS, NULL);
 }
 

@@ -226,6 +226,7 @@ static bool leave(struct mqtt_conn *mc)
                                .expiry_s = mc->expiry_s,
                                .reason = mc->why,
                                .detail = mc->detail != NULL ? mc->detail : ""};
+    broker_flush(mc->home->broker); // its last acknowledgements come first
     leave_submit(l, &of);
     mc->session = NULL;
     return true;

@@ -246,7 +246,7 @@ static bool wants_hold(struct mqtt_conn *mc)
     // Once held for its unanswered messages, half of them must be answered first: not a pause and a start for each.
     uint32_t acks_max = mc->held ? s->receive_max / 2u : s->receive_max;
     bool slow = mc->version != MQTT_V5 && mc->acks.len > 0 && mc->acks.len >= acks_max;
-    return slow || mc->requests >= REQUESTS_MAX || mc->home->congested || too_fast(mc);
+    return slow || mc->publish_waits || mc->requests >= REQUESTS_MAX || mc->home->congested || too_fast(mc);
 }
 
 void mqtt_conn_hold(struct mqtt_conn *mc)
@@ -317,6 +317,7 @@ size_t mqtt_conn_input(struct mqtt_conn *mc, struct slice in)
             looking_in(mc, mc->home->packet);
         }
         if (!mqtt_actions[mc->state][p.type](mc, &p)) {
+            mqtt_conn_hold(mc);
             break;
         }
         used += n;

@@ -57,6 +57,7 @@ struct mqtt_conn {
     bool durable : 1;               // the session outlives the connection
     bool resumed : 1;               // it is older than the connection
     bool expiry_zero : 1;           // MQTT 5: CONNECT asked for a session that ends with the connection
+    bool publish_waits : 1;         // for subscriptions that came before it
     bool too_fast : 1;              // over a rate when that was last looked at
     bool counted : 1;               // as one of its tenant's connections
     bool scram : 1;                 // CONNECT had an authentication method
@@ -64,6 +65,7 @@ struct mqtt_conn {
     uint16_t window;                // the client's receive maximum, or our own limit
     uint16_t alias_out_max;         // the client's topic alias maximum, or our own limit
     uint16_t requests;              // with the core
+    uint16_t subscribing;           // of them SUBSCRIBE and UNSUBSCRIBE
     uint32_t traces;                // that look at it, a bit each
     uint32_t packet_max;            // the client's: larger messages are not sent (3.1.2-25); 0: none
     uint32_t silence_ms;            // 1.5 times the keep-alive; 0: never

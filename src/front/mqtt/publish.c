@@ -245,6 +245,10 @@ bool mqtt_on_publish(struct mqtt_conn *mc, const struct mqtt_packet *p)
 {
     const struct mqtt_publish *b = &p->u.publish;
     struct slice topic;
+    if (mc->subscribing > 0) { // what a client says after SUBSCRIBE is for its new subscriptions too
+        mc->publish_waits = true;
+        return false;
+    }
     mqtt_conn_charge(mc, b->topic.len + b->payload.len);
     bool again = b->qos == 2 && ids_find(&mc->inbound, b->packet_id) != NULL;
     if (violates(mc, b, again) || !resolve_alias(mc, b, &topic) || !is_new(mc, b)) {

@@ -209,7 +209,9 @@ static void subscribed(struct mqtt_conn *mc, struct subscribe_op *so)
         mqtt_conn_end(mc, MQTT_RC_UNSPECIFIED, "refused", reason_say(so->op.status, &so->op.err));
         return;
     } else {
-        all_failed(so, reason_suback(so->version, so->op.status));
+        // UNSUBACK knows no code for a full store; the reason string says it.
+        bool on = so->packet.type == MQTT_SUBSCRIBE;
+        all_failed(so, on ? reason_suback(so->version, so->op.status) : MQTT_RC_UNSPECIFIED);
     }
     send_reasons(mc, so);
     mqtt_push_pending(mc, so->news[SUB_TWIN_DESIRED], so->news[SUB_COMMAND]);
@@ -227,6 +229,8 @@ static void subscribe_done(struct op *op)
     struct mqtt_conn *mc = so->link->front;
     if (mc != NULL) {
         mc->requests--;
+        mc->subscribing--;
+        mc->publish_waits = mc->publish_waits && mc->subscribing > 0;
         if (mc->state != MS_CLOSING) {
             subscribed(mc, so);
         }
@@ -273,6 +277,8 @@ static bool submit(struct mqtt_conn *mc, const struct mqtt_packet *p)
         return true;
     }
     mc->requests++;
+    mc->subscribing++;
+    broker_flush(mc->home->broker); // a retained message that was published before is found
     core_submit(mc->home->front->core, &so->op);
     return true;
 }

@@ -138,6 +138,14 @@ static void test_amounts_at_their_edge(void **state)
     quota_count(q, 1, QUOTA_CONNECTIONS, 5); // what is there is there
     assert_false(quota_take(q, 1, QUOTA_CONNECTIONS, 1));
     assert_true(quota_take(q, 1, QUOTA_QUEUED_BYTES, (int64_t)1 << 40)); // no limit
+    assert_true(quota_room(q, 1, QUOTA_QUEUED_BYTES, (int64_t)1 << 40));
+    assert_false(quota_room(q, 1, QUOTA_CONNECTIONS, 1));
+    assert_int_equal(quota_exceeded(q, 1, QUOTA_CONNECTIONS), 3);
+    assert_false(quota_room(q, 3, QUOTA_CONNECTIONS, 4));
+    assert_true(quota_room(q, 3, QUOTA_CONNECTIONS, 3));
+    assert_int_equal(quota_used(q, 3, QUOTA_CONNECTIONS), 0); // nothing is taken
+    assert_true(quota_take(NULL, 1, QUOTA_CONNECTIONS, 1) && quota_room(NULL, 1, QUOTA_CONNECTIONS, 1));
+    quota_give(NULL, 1, QUOTA_CONNECTIONS, 1);
     quotas_free(q);
 }
 

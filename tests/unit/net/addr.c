@@ -85,9 +85,55 @@ static void test_network_of_an_address(void **state)
     assert_false(addr_net_has(&nd, &f));
 }
 
+static void test_text_and_back(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *text, *want; // NULL: no address
+    } rows[] = {{"192.0.2.1:1234", "192.0.2.1:1234"},
+                {"192.0.2.1", "192.0.2.1:0"},
+                {"[2001:db8::1]:65535", "[2001:db8::1]:65535"},
+                {"[2001:db8::1]", "[2001:db8::1]:0"},
+                {"2001:db8::1", "[2001:db8::1]:0"},
+                {"[::ffff:192.0.2.1]:7", "192.0.2.1:7"},
+                {"", NULL},
+                {"[", NULL},
+                {"[::1", NULL},
+                {"[::1]x", NULL},
+                {"192.0.2.1:", NULL},
+                {"192.0.2.1:x", NULL},
+                {"192.0.2.1:65536", NULL},
+                {"192.0.2:1", NULL},
+                {"host:1", NULL}};
+    for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+        struct addr a;
+        char text[ADDR_TEXT_MAX];
+        assert_int_equal(addr_parse(slice_make(rows[i].text, strlen(rows[i].text)), &a), rows[i].want != NULL);
+        if (rows[i].want != NULL) {
+            assert_string_equal(addr_text(&a, text), rows[i].want);
+        }
+    }
+}
+
+static void test_text_of_networks(void **state)
+{
+    (void)state;
+    static const char *const rows[][2] = {{"192.0.2.1/32", "192.0.2.1"},      {"192.0.2.0/24", "192.0.2.0/24"},
+                                          {"0.0.0.0/0", "0.0.0.0/0"},         {"2001:DB8::/32", "2001:db8::/32"},
+                                          {"2001:db8::1/128", "2001:db8::1"}, {"::/0", "::/0"},
+                                          {"::ffff:192.0.2.1", "192.0.2.1"}};
+    for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+        struct addr_net n;
+        char text[ADDR_TEXT_MAX];
+        assert_int_equal(addr_net_parse(rows[i][0], &n, NULL), ST_OK);
+        assert_string_equal(addr_net_text(&n, text), rows[i][1]);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {cmocka_unit_test(test_text), cmocka_unit_test(test_networks),
-                                       cmocka_unit_test(test_network_of_an_address)};
+                                       cmocka_unit_test(test_network_of_an_address),
+                                       cmocka_unit_test(test_text_and_back), cmocka_unit_test(test_text_of_networks)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

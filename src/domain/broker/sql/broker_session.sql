@@ -81,5 +81,9 @@ SELECT packet_id FROM mqtt_inbound WHERE session = ?1;
 -- name: broker_session_inbound_put
 INSERT INTO mqtt_inbound (session, packet_id) VALUES (?1, ?2) ON CONFLICT DO NOTHING;
 
+-- name: broker_session_inbound_new
+-- Only for the connection that has the session now, and once.
+INSERT INTO mqtt_inbound (session, packet_id) SELECT ?1, ?2 FROM mqtt_session WHERE row = ?1 AND conn = ?3 ON CONFLICT DO NOTHING;
+
 -- name: broker_session_inbound_del
 DELETE FROM mqtt_inbound WHERE session = ?1 AND packet_id = ?2;

@@ -15,6 +15,9 @@ FROM operator_token WHERE tenant = ?1 AND name > ?2 ORDER BY name LIMIT ?3
 -- name: operator_find
 SELECT row, role, system FROM operator_token WHERE tenant = ?1 AND name = ?2
 
+-- name: operator_expired
+SELECT tenant, row FROM operator_token WHERE expires_us > ?1 AND expires_us <= ?2
+
 -- name: operator_delete
 DELETE FROM operator_token WHERE row = ?1
 

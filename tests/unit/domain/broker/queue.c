@@ -298,6 +298,58 @@ static void acknowledgements_of_a_lost_connection_do_not_count(void **state)
     expect_many(s, 0, 2, DELIVERY_AGAIN);
 }
 
+// What a front does when a connection ends: the last acknowledgements first, then the end.
+struct last_ack {
+    struct client *c;
+    uint64_t seq;
+    struct op op;
+};
+static enum status last_close(struct tx *tx, struct op *op, struct err *err)
+{
+    const struct last_ack *k = (struct last_ack *)((char *)op - offsetof(struct last_ack, op));
+    return broker_close(tx, k->c->session, k->c->link, false, BROKER_EXPIRY_KEEP, err);
+}
+static void do_last_ack(void *arg)
+{
+    struct last_ack *k = arg;
+    broker_settle(k->c->bl, k->c->session, k->c->link, SETTLE_DONE, k->seq);
+    broker_flush(k->c->bl);
+    k->op = (struct op){.run = last_close, .name = "test.close"};
+    core_submit(b.core.core, &k->op);
+}
+
+static void the_last_acknowledgements_count(void **state)
+{
+    (void)state;
+    struct client *p = tb_connect(&b, 0, "p", clean);
+    struct client *s = tb_connect(&b, 1, "s", keep);
+    tb_subscribe(s, "t/#", 1);
+    publish_many(p, "t/a", 1, 0, 2);
+    expect_many(s, 0, 2, DELIVERY_NEW);
+    atomic_store(&s->link->sent, s->got[1].seq);
+    struct last_ack k = {.c = s, .seq = s->got[0].seq};
+    tb_on_loop(s->loop, do_last_ack, &k); // both in one turn
+    tb_settle(&b);
+    s = tb_connect(&b, 0, "s", keep);
+    expect_many(s, 1, 2, DELIVERY_AGAIN);
+    tb_quiet(s);
+}
+
+static void what_never_left_is_no_repetition(void **state)
+{
+    (void)state;
+    struct client *p = tb_connect(&b, 0, "p", clean);
+    struct client *s = tb_connect(&b, 1, "s", keep);
+    tb_subscribe(s, "t/#", 1);
+    publish_many(p, "t/a", 1, 0, 3);
+    expect_many(s, 0, 3, DELIVERY_NEW);
+    atomic_store(&s->link->sent, s->got[0].seq); // the client takes one at a time
+    tb_close(s, false);
+    s = tb_connect(&b, 0, "s", keep);
+    expect_many(s, 0, 1, DELIVERY_AGAIN);
+    expect_many(s, 1, 3, DELIVERY_NEW);
+}
+
 static void the_permit_of_now_counts_for_what_waits(void **state)
 {
     (void)state;
@@ -355,6 +407,8 @@ int main(void)
         cmocka_unit_test_setup_teardown(a_full_queue_takes_no_more_and_says_so, setup_small, teardown),
         cmocka_unit_test_setup_teardown(a_window_pages_through_a_long_queue, setup_window, teardown),
         TEST(acknowledgements_of_a_lost_connection_do_not_count),
+        TEST(the_last_acknowledgements_count),
+        TEST(what_never_left_is_no_repetition),
         TEST(the_permit_of_now_counts_for_what_waits),
         TEST(messages_expire_in_the_queue)};
     return cmocka_run_group_tests(tests, NULL, NULL);

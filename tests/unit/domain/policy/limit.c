@@ -46,6 +46,9 @@ static enum status run_set(struct tx *tx, void *arg, struct err *err)
 {
     const struct set *s = arg;
     enum status st = limit_set(tx, slice_str(s->tenant), QUOTA_CONNECTIONS, s->value, err);
+    if (st == ST_OK) {
+        st = limit_write(tx, slice_str(s->tenant), &t.w, err); // in the same answer
+    }
     return st == ST_OK && s->fail ? err_set(err, ST_INTERNAL, "as asked") : st;
 }
 
@@ -54,10 +57,9 @@ static enum status run_write(struct tx *tx, void *arg, struct err *err)
     return limit_write(tx, slice_str(arg), &t.w, err);
 }
 
-// The "limit" and "default" of connections as the API shows them.
-static int64_t shown(bool *ret_default)
+// The "limit" and "default" of connections in the last answer.
+static int64_t answered(bool *ret_default)
 {
-    assert_int_equal(testcore_run(&t, run_write, NULL), ST_OK);
     json_t *doc = testcore_json(&t);
     const json_t *limits = json_object_get(doc, "limits");
     assert_int_equal(json_array_size(limits), QUOTA__COUNT);
@@ -66,6 +68,12 @@ static int64_t shown(bool *ret_default)
     *ret_default = json_is_true(json_object_get(one, "default"));
     json_decref(doc);
     return limit;
+}
+
+static int64_t shown(bool *ret_default)
+{
+    assert_int_equal(testcore_run(&t, run_write, NULL), ST_OK);
+    return answered(ret_default);
 }
 
 static void test_set_and_taken_back(void **state)
@@ -81,6 +89,8 @@ static void test_set_and_taken_back(void **state)
     assert_false(dflt);
     s.value = QUOTA_DEFAULT;
     assert_int_equal(testcore_run(&t, run_set, &s), ST_OK);
+    assert_int_equal(answered(&dflt), 5);
+    assert_true(dflt);
     assert_int_equal(quota_limit(quotas, 1, QUOTA_CONNECTIONS), 5);
     s.value = -2;
     assert_int_equal(testcore_run(&t, run_set, &s), ST_INVALID);

@@ -376,6 +376,57 @@ static void test_granted_filters_are_included(void **state)
     assert_true(granted > 100);
 }
 
+// --- threads -----------------------------------------------------------------------------------------------------
+
+struct asker {
+    struct permit *permit;
+    _Atomic bool stop;
+    _Atomic unsigned answers;
+};
+
+// Whoever asks while a document is replaced gets the answer of the old one or of the new one, never another: a/1 and b/1 are
+// allowed by every version, c/1 by none.
+static void *ask_on(void *arg)
+{
+    struct asker *a = arg;
+    while (!atomic_load(&a->stop)) {
+        uint64_t version = permit_version(a->permit);
+        if (!permit_publish(a->permit, SLICE("a/1")) || !permit_publish(a->permit, SLICE("b/1")) ||
+            permit_publish(a->permit, SLICE("c/1")) || permit_version(a->permit) < version) {
+            return a;
+        }
+        atomic_fetch_add(&a->answers, 1);
+    }
+    return NULL;
+}
+
+static void test_asked_while_it_changes(void **state)
+{
+    (void)state;
+    static const char *const docs[] = {
+        "{'statements':[{'effect':'allow','actions':['publish'],'topics':['a/+','b/+']}]}",
+        "{'statements':[{'effect':'allow','actions':['publish'],'topics':['#']},"
+        "{'effect':'deny','actions':['publish'],'topics':['c/${device.tags.none}']}]}"};
+    struct policy *policy = policy_of(docs[0]);
+    struct permit_make m = {.kind = WHO_DEVICE, .version = 1, .policies = &policy, .policies_len = 1};
+    struct asker a = {.permit = permit_new(&m)};
+    pthread_t threads[2];
+    for (unsigned i = 0; i < 2; i++) {
+        assert_int_equal(pthread_create(&threads[i], NULL, ask_on, &a), 0);
+    }
+    for (unsigned i = 1; i < 2000 || atomic_load(&a.answers) < 100; i++) {
+        policy_swap(policy, doc_of(docs[i % 2]), 1000000 + i);
+    }
+    atomic_store(&a.stop, true);
+    for (unsigned i = 0; i < 2; i++) {
+        void *wrong = NULL;
+        assert_int_equal(pthread_join(threads[i], &wrong), 0);
+        assert_null(wrong);
+    }
+    policy_put(policy);
+    permit_unref(a.permit);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -390,6 +441,7 @@ int main(void)
         cmocka_unit_test(test_explains_what_decides),
         cmocka_unit_test(test_delivered_is_a_subset_of_allowed),
         cmocka_unit_test(test_granted_filters_are_included),
+        cmocka_unit_test(test_asked_while_it_changes),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

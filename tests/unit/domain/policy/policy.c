@@ -417,7 +417,12 @@ static void test_applications(void **state)
     assert_true(permit_publish(w.permit, SLICE("app/client-1/x")));
     assert_true(permit_subscribe(w.permit, SLICE("devices/+/telemetry"))); // what the role may read
     assert_false(permit_publish(w.permit, SLICE("app/client-2/x")));
+    told_len = 0;
     assert_int_equal(testcore_run(&t, run_revoke, NULL), ST_OK);
+    assert_int_equal(told_len, 1); // whoever came in with it must go
+    assert_int_equal(told[0].scope, POLICY_OF_PRINCIPAL);
+    assert_int_equal(told[0].kind, WHO_OPERATOR);
+    assert_int_equal(told[0].row, row);
     struct want again = {.old = w.permit};
     assert_int_equal(testcore_run(&t, run_permit, &again), ST_NOT_FOUND);
     permit_unref(w.permit);

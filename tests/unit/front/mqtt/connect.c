@@ -208,6 +208,185 @@ static void test_claim_may_not_stay(void **state)
     fake_free(f);
 }
 
+static void test_old_version(void **state)
+{
+    (void)state;
+    struct fake *f = fake_new(NULL);
+    talk_connected(f, "10 'MQIsdp' 03 c2 003c 'c1' 'dev' 'pw'");
+    assert_string_equal(f->core.protocol, "mqtt3.1");
+    fake_free(f);
+}
+
+static void test_session(void **state)
+{
+    (void)state;
+    struct fake *f = fake_new(NULL);
+    struct conn *c = talk_connected(f, "10 'MQTT' 04 c0 003c 'dur' 'dev' 'pw'");
+    assert_int_equal(fake_broker.opened.expiry_s, UINT32_MAX);
+    fake_gone(f, c, CLOSE_RESET);
+    fake_settle(f);
+    assert_int_equal(fake_broker.closes, 1);
+    assert_int_equal(fake_broker.close_expiry_s, BROKER_EXPIRY_KEEP);
+    c = fake_open(f);
+    say(f, c, "10 'MQTT' 04 c0 003c 'dur' 'dev' 'pw'");
+    fake_settle(f);
+    heard(c, "20 01 00"); // session present
+    c = fake_open(f);
+    say(f, c, "10 'MQTT' 05 c0 003c 05 11 00000064 'dur' 'dev' 'pw'");
+    fake_settle(f);
+    heard(c, "20 01 00 *");
+    say(f, c, "e0 00 05 11 00000000"); // it ends here after all
+    fake_gone(f, c, CLOSE_EOF);
+    fake_settle(f);
+    assert_int_equal(fake_broker.close_expiry_s, 0);
+    c = talk_connected(f, CONNECT4);
+    assert_int_equal(fake_broker.opened.expiry_s, 0);
+    assert_true(fake_broker.opened.clean_start);
+    fake_free(f);
+}
+
+static void test_will(void **state)
+{
+    (void)state;
+    struct fake *f = fake_new(NULL);
+    struct conn *c =
+        talk_connected(f, "10 'MQTT' 05 d6 003c 00 'c1' 05 18 0000001e 'will/topic' 'gone' 'dev' 'pw'"); // QoS 2, 30 s
+    assert_string_equal(fake_broker.will_topic, "will/topic");
+    assert_string_equal(fake_broker.will_payload, "gone");
+    assert_int_equal(fake_broker.will_delay_s, 30);
+    fake_gone(f, c, CLOSE_RESET);
+    fake_settle(f);
+    assert_int_equal(fake_broker.wills, 1);
+    c = talk_connected(f, CONNECT5);
+    assert_string_equal(fake_broker.will_topic, "");
+    say(f, c, "e0 04"); // with will
+    fake_gone(f, c, CLOSE_EOF);
+    fake_settle(f);
+    assert_int_equal(fake_broker.wills, 2);
+    c = talk_connected(f, CONNECT5);
+    say(f, c, "e0");
+    fake_gone(f, c, CLOSE_EOF);
+    fake_settle(f);
+    assert_int_equal(fake_broker.wills, 2);
+    c = fake_open(f); // gone before it was answered
+    say(f, c, CONNECT5);
+    fake_gone(f, c, CLOSE_RESET);
+    fake_settle(f);
+    assert_int_equal(fake_broker.wills, 3);
+    fake_free(f);
+}
+
+static void test_application(void **state)
+{
+    (void)state;
+    struct fake *f = fake_new(NULL);
+    struct conn *c = talk_connected(f, "10 'MQTT' 05 c2 003c 00 'any' 'app' 'pw'");
+    assert_int_equal(f->core.connected, 0); // no presence
+    assert_int_equal(fake_broker.opens, 1);
+    say(f, c, "32 '$muster/telemetry' 0001 00 ({}) | 32 'a' 0002 00 (x)");
+    heard(c, "40 0001 87 * | 40 0002");
+    say(f, c, "82 0003 00 '$muster/twin/desired' 01");
+    fake_settle(f);
+    heard(c, "90 0003 00 87");
+    fake_gone(f, c, CLOSE_EOF);
+    fake_settle(f);
+    assert_int_equal(f->core.disconnected, 0);
+    assert_int_equal(fake_broker.closes, 1);
+    fake_free(f);
+}
+
+static void test_password(void **state)
+{
+    (void)state;
+    struct fake *f = fake_new(NULL);
+    talk_connected(f, "10 'MQTT' 05 c2 003c 00 'c1' 'pass' 'right'"); // two operations, one answer
+    assert_int_equal(f->core.ran, 2);
+    assert_int_equal(f->core.auth_failures, 0);
+    fake_free(f);
+    refused("10 'MQTT' 05 c2 003c 00 'c1' 'pass' 'wrong'", "20 00 86 *");
+}
+
+static void test_bans(void **state)
+{
+    (void)state;
+    refused("10 'MQTT' 05 c2 003c 00 'flapping' 'dev' 'pw'", "20 00 8a *");
+    refused("10 'MQTT' 05 c2 003c 00 'banned' 'dev' 'pw'", "20 00 8a *");
+    refused("10 'MQTT' 04 c2 003c 'banned' 'dev' 'pw'", "20 00 05");
+    struct fake *f = fake_new(NULL);
+    struct conn *c = fake_open(f);
+    c->peer = "203.0.113.66:1234";
+    say(f, c, CONNECT5);
+    heard(c, "20 00 8a *");
+    assert_int_equal(f->core.ran, 0); // nothing was asked
+    fake_free(f);
+}
+
+static void test_session_of_somebody_else(void **state)
+{
+    (void)state;
+    struct fake *f = fake_new(NULL);
+    fake_broker.open_status = ST_FORBIDDEN;
+    struct conn *c = fake_open(f);
+    say(f, c, CONNECT5);
+    fake_settle(f);
+    heard(c, "20 00 87 *");
+    fake_free(f);
+}
+
+static void test_connections_of_a_tenant(void **state)
+{
+    (void)state;
+    static const char *const conf[] = {"quota.tenant_connections=2", NULL};
+    struct fake *f = fake_new(conf);
+    struct conn *first = talk_connected(f, CONNECT5);
+    talk_connected(f, CONNECT5);
+    struct conn *c = fake_open(f);
+    say(f, c, CONNECT5);
+    fake_settle(f);
+    heard(c, "20 00 97 *");
+    fake_gone(f, first, CLOSE_EOF);
+    talk_connected(f, CONNECT5);
+    fake_free(f);
+}
+
+static void test_redirect(void **state)
+{
+    (void)state;
+    static const char *const moved[] = {"mqtt.redirect=moved", "mqtt.redirect_to=b.example:8883", NULL};
+    static const char *const stop[] = {"mqtt.redirect_to=b.example:8883", NULL};
+    struct fake *f = fake_new(moved);
+    struct conn *five = fake_open(f);
+    struct conn *four = fake_open(f);
+    say(f, five, "10 'MQTT' 05 c2 003c 02 17 00 'c1' 'dev' 'pw'"); // no reason string
+    say(f, four, CONNECT4);
+    heard(five, "20 00 9d 11 1c 'b.example:8883'");
+    heard(four, "20 00 03");
+    fake_free(f);
+    f = fake_new(stop);
+    five = talk_connected(f, CONNECT5);
+    mqtt_front_stop(f->front);
+    fake_turn(f);
+    assert_non_null(memmem(five->out.p, five->out.len, "b.example:8883", 14));
+    heard(five, "e0 9c *");
+    fake_free(f);
+}
+
+static void test_response_information(void **state)
+{
+    (void)state;
+    static const char *const conf[] = {"mqtt.response_information=reply/${client.id}/", NULL};
+    struct fake *f = fake_new(conf);
+    struct conn *c = fake_open(f);
+    say(f, c, "10 'MQTT' 05 c2 003c 02 19 01 'c1' 'dev' 'pw'");
+    fake_settle(f);
+    assert_non_null(memmem(c->out.p, c->out.len, "\x1a\x00\x09reply/c1/", 12));
+    c = fake_open(f); // who does not ask is not told
+    say(f, c, CONNECT5);
+    fake_settle(f);
+    assert_null(memmem(c->out.p, c->out.len, "reply", 5));
+    fake_free(f);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -220,6 +399,16 @@ int main(void)
         cmocka_unit_test(test_leaving_waits_for_a_busy_core),
         cmocka_unit_test(test_rate_per_source),
         cmocka_unit_test(test_claim_may_not_stay),
+        cmocka_unit_test(test_old_version),
+        cmocka_unit_test(test_session),
+        cmocka_unit_test(test_will),
+        cmocka_unit_test(test_application),
+        cmocka_unit_test(test_password),
+        cmocka_unit_test(test_bans),
+        cmocka_unit_test(test_session_of_somebody_else),
+        cmocka_unit_test(test_connections_of_a_tenant),
+        cmocka_unit_test(test_redirect),
+        cmocka_unit_test(test_response_information),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
