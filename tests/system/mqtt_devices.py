@@ -118,10 +118,12 @@ def forms_and_ledger(s):
               ("$muster/twin/reported", b"\xa1\x62hw\x03", cbor)]
     refused = [("$muster/telemetry", b'{"t":', "malformed", 0x99), ("$muster/telemetry", b"[]", "invalid", None),
                ("$muster/twin/reported", b"[1]", "invalid", 0x99), ("$muster/event/a b", b"{}", "invalid", 0x99),
-               ("$muster/unknown", b"{}", "not_found", 0x90), ("devices/led-2/telemetry", b"{}", "not_found", 0x90),
+               ("$muster/unknown", b"{}", "not_found", 0x90), ("$muster/telemetry/led-2", b"{}", "not_found", 0x90),
                ("$muster/provision/request", b"{}", "forbidden", 0x87)]
     for topic, payload, properties in stored:
         assert c.publish(topic, payload, qos=1, properties=properties) == 0, topic
+    # To others, not to the server: no policy allows it, and it is none of the ledger's.
+    assert c.publish("devices/led-2/telemetry", b"{}", qos=1) == 0x87
     want = {}
     for topic, payload, reason, code in refused:
         got = c.publish(topic, payload, qos=1)

@@ -131,7 +131,7 @@ static struct auth *auth_new(const struct mqtt_conn *mc)
     }
     a->core = mc->home->front->core;
     a->link = link_ref(mc->link);
-    a->answer = buf_heap(SCRAM_MESSAGE_MAX * 2);
+    a->answer = buf_heap((size_t)SCRAM_MESSAGE_MAX * 2);
     a->scram = scram_new();
     (void)slice_to_cstr(slice_str(conn_peer_addr(mc->net)), a->peer, sizeof(a->peer));
     a->cred.peer_addr = slice_str(a->peer);

@@ -53,7 +53,7 @@ void connect_op_free(struct connect_op *co)
     if (co == NULL) {
         return;
     }
-    if (co->counted) {
+    if (co->counted && co->link != NULL) {
         quota_give(co->home->front->quotas, co->link->who.tenant, QUOTA_CONNECTIONS, 1);
     }
     link_unref(co->link);

@@ -288,7 +288,7 @@ bool mqtt_on_pubrel(struct mqtt_conn *mc, const struct mqtt_packet *p)
         mqtt_conn_send_ack(mc, MQTT_PUBCOMP, id, MQTT_RC_ID_NOT_FOUND, NULL);
     } else if (step.act == INBOUND_VIOLATION) {
         mqtt_conn_violation(mc, MQTT_RC_PROTOCOL_ERROR, "a PUBREL before its PUBREC");
-    } else if (step.act == INBOUND_FORGET) {
+    } else if (step.act == INBOUND_FORGET && e != NULL) {
         e->state = step.next;
         if (mc->durable) {
             broker_settle(mc->home->broker, mc->session, mc->link, SETTLE_INBOUND, id);
