@@ -149,11 +149,13 @@ class Run:
         self.devices, self.messages = start_loads(work)
         self.promises = contract.Contract(1883, host=GUEST, timeout=2)
         self.checked = {}  # device -> numbers that were found after a cut
+        self.since_ms = 0  # what was stored before that has been looked at
         self.cuts = 0
 
     def recent(self, acked):
         """Telemetry that was acknowledged since the cut before is there after this one; what is not."""
-        read, lost = ledger.history_of(self.guest), []
+        read, lost = ledger.history_of(self.guest, self.since_ms), []
+        self.since_ms = int(time.time() * 1000) - 10000
         for device, seqs in acked.items():
             new = seqs - self.checked.get(device, set())
             if new:

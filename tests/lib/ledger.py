@@ -157,11 +157,11 @@ class Ledger:
             v.note("lost", client, seq)
 
 
-def history_of(server):
-    """Reader over the REST history of telemetry that ledger_client sent."""
+def history_of(server, since_ms=0):
+    """Reader over the REST history of telemetry that ledger_client sent, from a time (epoch, ms) on."""
     def read(client):
-        seqs = dict((t, int(v)) for t, v in server.points(client, "seq"))
-        checks = dict((t, int(v)) for t, v in server.points(client, "check"))
+        seqs = dict((t, int(v)) for t, v in server.points(client, "seq", **{"from": since_ms}))
+        checks = dict((t, int(v)) for t, v in server.points(client, "check", **{"from": since_ms}))
         return {seq: checks.get(t, -1) for t, seq in seqs.items()}
     return read
 
