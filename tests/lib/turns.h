@@ -329,6 +329,11 @@ enum status listener_open(const struct listen_conf *conf, struct listener **ret,
     }
     abort();
 }
+void loop_handshakes(const struct loop *l, struct tls_gate_stats *out)
+{
+    (void)l;
+    *out = (struct tls_gate_stats){0};
+}
 uint16_t listener_port(const struct listener *ln)
 {
     (void)ln;
@@ -355,12 +360,6 @@ uint64_t listener_accept_failures(const struct listener *ln)
     (void)ln;
     return 0;
 }
-void loop_handshakes(const struct loop *l, struct tls_gate_stats *out)
-{
-    (void)l; // nobody shakes hands here: what was counted so far stays
-    (void)out;
-}
-
 void listener_stats(const struct listener *ln, struct listener_stats *out)
 {
     (void)ln;

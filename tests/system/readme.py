@@ -17,6 +17,7 @@ PROMISES = [  # a marker in the output of block n
     (1, r"this-machine"), (1, r"cpu\.util"), (1, r"desired\.agent\.interval_s +5"), (1, r"admin +twin\.desired +device +this-machine"),
     (2, r"1 devices imported, 0 lines refused"), (2, r"21\.4"), (2, r"stored\s+1\b"),
     (3, r"pump-1"),
+    (4, r"greenhouse/door open"), (4, r"greenhouse/door +\S"),
 ]
 
 
@@ -25,7 +26,7 @@ def tour():
         text = f.read()
     section = re.search(r"^## Five minutes\n(.*?)^## ", text, re.S | re.M).group(1)
     blocks = re.findall(r"^```\n(.*?)^```", section, re.S | re.M)
-    assert len(blocks) == 3, f"{len(blocks)} shell blocks; this test knows what three of them promise"
+    assert len(blocks) == 4, f"{len(blocks)} shell blocks; this test knows what four of them promise"
     return blocks
 
 
