@@ -162,7 +162,7 @@ static bool read_v6(struct slice text, uint8_t ret[16])
     }
     unsigned behind = gap >= 0 ? n - (unsigned)gap : 0;
     for (unsigned g = 0; g < n; g++) {
-        unsigned at = gap >= 0 && g >= (unsigned)gap ? 8 - behind + (g - (unsigned)gap) : g;
+        size_t at = gap >= 0 && g >= (unsigned)gap ? 8 - behind + (g - (unsigned)gap) : g;
         ret[at * 2] = (uint8_t)(groups[g] >> 8);
         ret[at * 2 + 1] = (uint8_t)groups[g];
     }
