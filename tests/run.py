@@ -18,11 +18,14 @@ import time
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 TIMEOUT_S = 300
-JOBS = 2  # at a time; more would make tests of time limits fail
+JOBS = 2         # unit tests at a time
+SYSTEM_JOBS = 3  # system tests: they mostly wait; more would make those of time limits fail
 # A finding ends a test with 99, whatever it would have ended with.
 SANITIZE = {"TSAN_OPTIONS": "exitcode=99"}
 
 
+# These begin first, so that no long one is left alone at the end.
+LONG = ["agent_renew.py", "agent_server_renew.py", "ts_crash.py", "crash_syscalls.py", "power_cut.py", "abuse.py", "agent_server.py", "agent_offline.py"]
 # What runs under ThreadSanitizer as well: whatever has threads, and the server under load.
 TSAN_UNITS = "^test_(net|core|domain|front)_"
 TSAN_SYSTEM = {"kill9.py": {"KILLS": "3"}, "tls_clients.py": {}, "wire.py": {}}
@@ -80,7 +83,8 @@ def main():
     if patterns:
         tests = [t for t in tests if any(p in t[0] for p in patterns)]
     system_start = time.monotonic()
-    with concurrent.futures.ThreadPoolExecutor(JOBS) as pool:
+    tests.sort(key=lambda t: LONG.index(t[0]) if t[0] in LONG else len(LONG))
+    with concurrent.futures.ThreadPoolExecutor(SYSTEM_JOBS) as pool:
         for name, code, text, seconds in pool.map(run_system, tests):
             verdict = "passed" if code == 0 else "skipped" if code == 77 else "FAILED"
             print(f"{verdict:8} {name}  ({seconds:.1f} s)", flush=True)

@@ -229,8 +229,11 @@ static void listen(struct client *c)
         struct mqtt_packet p;
         struct mqtt_error err = {0};
         size_t used = 0;
-        require(mqtt_decode(out, c->version, &limits, &p, &used, NULL, &err) == MQTT_DONE,
-                "what the server says is no packet");
+        bool whole = mqtt_decode(out, c->version, &limits, &p, &used, NULL, &err) == MQTT_DONE;
+        if (!whole && !c->spoke) { // bytes of any version may have been a CONNECT; unknown ones are refused as in 3.1.1
+            whole = mqtt_decode(out, MQTT_V311, &limits, &p, &used, NULL, &err) == MQTT_DONE;
+        }
+        require(whole, "what the server says is no packet");
         require(c->packet_max == 0 || used <= c->packet_max, "a packet larger than the client takes");
         on_server_packet(c, &p);
         c->read += used;
