@@ -1,6 +1,6 @@
 // Sessions and retained messages as operators see them.
 #include "base/utf8.h"
-#include "core/cursor.h"
+#include "core/page.h"
 #include "core/when.h"
 #include "domain/audit/audit.h"
 #include "domain/broker/broker_priv.h"
@@ -8,7 +8,6 @@
 #include "domain/broker/sql/broker_session.sql.h"
 #include "net/crypto.h"
 
-enum { CURSOR_SESSIONS = 30, CURSOR_RETAINED = 31 };
 enum { OPTION_QOS = 3, OPTION_NO_LOCAL = 4, OPTION_AS_PUBLISHED = 8 };
 
 static void write_time(struct jw *out, const char *key, struct stmt *s, int col)
@@ -58,40 +57,22 @@ static void write_session(struct jw *out, struct stmt *s, uint64_t more_dropped)
 
 enum status broker_sessions_write(struct tx *tx, struct slice cursor, int64_t limit, struct jw *out, struct err *err)
 {
-    uint8_t mem[CURSOR_MAX];
-    char last[CURSOR_TEXT_MAX];
-    struct cursor c = {.kind = CURSOR_SESSIONS, .text = SLICE("")};
-    enum status st = cursor_read(cursor, CURSOR_SESSIONS, mem, &c, err);
+    struct page p = {.limit = limit, .from = {.kind = PAGE_BROKER_SESSIONS}};
+    enum status st = page_begin(&p, cursor, out, err);
     if (st != ST_OK) {
         return st;
     }
     STMT(s, tx->db, &sql_broker_session[SQL_BROKER_SESSION_LIST]);
     stmt_bind_i64(s, 1, tx->who->tenant);
-    stmt_bind_text(s, 2, c.text);
-    stmt_bind_i64(s, 3, limit + 1);
-    jw_object(out);
-    jw_key(out, "items");
-    jw_array(out);
-    bool row = false;
-    int64_t n = 0;
-    for (st = stmt_step(s, &row, err); st == ST_OK && row && n < limit; st = stmt_step(s, &row, err)) {
+    stmt_bind_text(s, 2, p.from.text);
+    stmt_bind_i64(s, 3, page_rows(&p));
+    while (page_next(&p, s, err)) {
         jw_object(out);
         write_session(out, s, 0);
         jw_object_end(out);
-        struct buf copy = buf_fixed(last, sizeof(last));
-        buf_slice(&copy, col_text(s, 1));
-        c.text = buf_view(&copy);
-        n++;
+        page_wrote(&p, (struct cursor){.text = col_text(s, 1)});
     }
-    jw_array_end(out);
-    jw_key(out, "next");
-    if (st == ST_OK) {
-        st = cursor_write(row ? &c : NULL, out, err);
-    }
-    if (st == ST_OK) { // else what was written is thrown away
-        jw_object_end(out);
-    }
-    return st;
+    return page_end(&p, err);
 }
 
 static enum status show(struct tx *tx, struct slice client_id, struct stmt *s, struct err *err)
@@ -208,37 +189,22 @@ static void write_retained(struct jw *out, struct stmt *s)
 
 enum status broker_retained_list(struct tx *tx, struct slice cursor, int64_t limit, struct jw *out, struct err *err)
 {
-    uint8_t mem[CURSOR_MAX];
-    struct cursor c = {.kind = CURSOR_RETAINED};
-    enum status st = cursor_read(cursor, CURSOR_RETAINED, mem, &c, err);
+    struct page p = {.limit = limit, .from = {.kind = PAGE_RETAINED}};
+    enum status st = page_begin(&p, cursor, out, err);
     if (st != ST_OK) {
         return st;
     }
     STMT(s, tx->db, &sql_broker_retained[SQL_BROKER_RETAINED_LIST]);
     stmt_bind_i64(s, 1, tx->who->tenant);
-    stmt_bind_i64(s, 2, c.a);
-    stmt_bind_i64(s, 3, limit + 1);
-    jw_object(out);
-    jw_key(out, "items");
-    jw_array(out);
-    bool row = false;
-    int64_t n = 0;
-    for (st = stmt_step(s, &row, err); st == ST_OK && row && n < limit; st = stmt_step(s, &row, err)) {
+    stmt_bind_i64(s, 2, p.from.a);
+    stmt_bind_i64(s, 3, page_rows(&p));
+    while (page_next(&p, s, err)) {
         jw_object(out);
         write_retained(out, s);
         jw_object_end(out);
-        c.a = col_i64(s, 0);
-        n++;
+        page_wrote(&p, (struct cursor){.a = col_i64(s, 0)});
     }
-    jw_array_end(out);
-    jw_key(out, "next");
-    if (st == ST_OK) {
-        st = cursor_write(row ? &c : NULL, out, err);
-    }
-    if (st == ST_OK) { // else what was written is thrown away
-        jw_object_end(out);
-    }
-    return st;
+    return page_end(&p, err);
 }
 
 static enum status write_payload(struct jw *out, struct slice payload, struct err *err)

@@ -4,8 +4,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-#include "core/cursor.h"
 #include "core/ids.h"
+#include "core/page.h"
 #include "core/when.h"
 #include "domain/audit/audit.h"
 #include "domain/command/event.h"
@@ -18,8 +18,6 @@
 #define EXPIRE_ROWS     500 // per step
 #define FORGET_EVERY_MS 60000
 #define FORGET_ROWS     2000
-
-enum { CURSOR_COMMANDS = 20 };
 
 static void id_text(uint64_t id, char dst[24])
 {
@@ -466,34 +464,19 @@ enum status command_write(struct tx *tx, const struct device_ref *d, uint64_t id
 enum status command_list(struct tx *tx, const struct device_ref *d, const struct command_filter *f, struct jw *out,
                          struct err *err)
 {
-    uint8_t mem[CURSOR_MAX];
-    struct cursor c = {.kind = CURSOR_COMMANDS, .a = INT64_MAX};
-    enum status st = cursor_read(f->cursor, CURSOR_COMMANDS, mem, &c, err);
+    struct page p = {.limit = f->limit, .from = {.kind = PAGE_COMMANDS, .a = INT64_MAX}};
+    enum status st = page_begin(&p, f->cursor, out, err);
     if (st != ST_OK) {
         return st;
     }
     STMT(s, tx->db, &sql_command[SQL_COMMAND_LIST]);
     stmt_bind_i64(s, 1, (int64_t)d->row);
-    stmt_bind_i64(s, 2, c.a);
+    stmt_bind_i64(s, 2, p.from.a);
     stmt_bind_i64(s, 3, f->state);
-    stmt_bind_i64(s, 4, (int64_t)f->limit + 1);
-    jw_object(out);
-    jw_key(out, "items");
-    jw_array(out);
-    bool row = false;
-    unsigned n = 0;
-    for (st = stmt_step(s, &row, err); st == ST_OK && row && n < f->limit; st = stmt_step(s, &row, err)) {
+    stmt_bind_i64(s, 4, page_rows(&p));
+    while (page_next(&p, s, err)) {
         write_row(d, s, out);
-        c.a = col_i64(s, 0);
-        n++;
+        page_wrote(&p, (struct cursor){.a = col_i64(s, 0)});
     }
-    jw_array_end(out);
-    jw_key(out, "next");
-    if (st == ST_OK) {
-        st = cursor_write(row ? &c : NULL, out, err);
-    }
-    if (st == ST_OK) { // else what was written is thrown away
-        jw_object_end(out);
-    }
-    return st;
+    return page_end(&p, err);
 }

@@ -3,8 +3,8 @@
 #include <stdlib.h>
 
 #include "base/utf8.h"
-#include "core/cursor.h"
 #include "core/ids.h"
+#include "core/page.h"
 #include "domain/audit/audit.h"
 #include "domain/identity/identity_priv.h"
 #define SQL_CERTIFICATE_DEFINE
@@ -13,8 +13,6 @@
 #define HEX_LEN        ((size_t)2 * SHA256_LEN)
 #define AUDIT_TEXT_MAX 2048
 #define SCAN_MAX       20000
-
-enum { CURSOR_ALL = 1, CURSOR_DEVICE = 2 };
 
 static const struct slice none = {NULL, 0};
 
@@ -415,55 +413,33 @@ enum status cert_write(struct tx *tx, struct slice fingerprint, struct jw *out, 
     return st;
 }
 
-static enum status write_page(struct stmt *s, const struct cert_filter *f, uint8_t kind, struct jw *out,
-                              struct err *err)
-{
-    struct cursor at = {.kind = kind};
-    int64_t written = 0;
-    bool row = true;
-    jw_object(out);
-    jw_key(out, "items");
-    jw_array(out);
-    for (int64_t scanned = 0; written < f->limit && scanned < SCAN_MAX; scanned++) {
-        enum status st = stmt_step(s, &row, err);
-        if (st != ST_OK) {
-            return st;
-        }
-        if (!row) {
-            break;
-        }
-        at.a = col_i64(s, kind == CURSOR_ALL ? 0 : 11);
-        if (f->state < 0 || f->state == col_i64(s, 4)) {
-            jw_object(out);
-            write_members(s, out);
-            jw_object_end(out);
-            written++;
-        }
-    }
-    jw_array_end(out);
-    jw_key(out, "next");
-    enum status st = cursor_write(row ? &at : NULL, out, err);
-    if (st == ST_OK) {
-        jw_object_end(out);
-    }
-    return st;
-}
-
 enum status cert_list(struct tx *tx, const struct cert_filter *f, struct jw *out, struct err *err)
 {
-    uint8_t mem[CURSOR_MAX];
-    uint8_t kind = f->device.p != NULL ? CURSOR_DEVICE : CURSOR_ALL;
-    struct cursor at = {.kind = kind, .a = INT64_MAX};
+    bool all = f->device.p == NULL;
     struct device_ref d = {.row = 0};
-    enum status st = cursor_read(f->cursor, kind, mem, &at, err);
-    if (st == ST_OK && kind == CURSOR_DEVICE) {
+    struct page p = {.limit = f->limit,
+                     .scan_max = SCAN_MAX,
+                     .from = {.kind = all ? PAGE_CERTS : PAGE_CERTS_OF_DEVICE, .a = INT64_MAX}};
+    enum status st = page_begin(&p, f->cursor, out, err);
+    if (st == ST_OK && !all) {
         st = device_find(tx, f->device, &d, err);
     }
     if (st != ST_OK) {
         return st;
     }
-    STMT(s, tx->db, &sql_certificate[kind == CURSOR_ALL ? SQL_CERTIFICATE_LIST : SQL_CERTIFICATE_LIST_DEVICE]);
-    stmt_bind_i64(s, 1, kind == CURSOR_ALL ? (int64_t)tx->who->tenant : (int64_t)d.row);
-    stmt_bind_i64(s, 2, at.a);
-    return write_page(s, f, kind, out, err);
+    STMT(s, tx->db, &sql_certificate[all ? SQL_CERTIFICATE_LIST : SQL_CERTIFICATE_LIST_DEVICE]);
+    stmt_bind_i64(s, 1, all ? (int64_t)tx->who->tenant : (int64_t)d.row);
+    stmt_bind_i64(s, 2, p.from.a);
+    while (page_next(&p, s, err)) {
+        struct cursor key = {.a = col_i64(s, all ? 0 : 11)};
+        if (f->state < 0 || f->state == col_i64(s, 4)) {
+            jw_object(out);
+            write_members(s, out);
+            jw_object_end(out);
+            page_wrote(&p, key);
+        } else {
+            page_skipped(&p, key);
+        }
+    }
+    return page_end(&p, err);
 }

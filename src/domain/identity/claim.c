@@ -4,15 +4,14 @@
 
 #include "base/clock.h"
 #include "base/utf8.h"
-#include "core/cursor.h"
 #include "core/ids.h"
+#include "core/page.h"
 #include "domain/audit/audit.h"
 #include "domain/doc/doc.h"
 #include "domain/identity/identity_priv.h"
 #define SQL_CLAIM_DEFINE
 #include "domain/identity/sql/claim.sql.h"
 
-enum { CURSOR_CLAIMS = 1 };
 #define TAGS_TEXT_MAX 65536
 #define AUDIT_MAX     (TAGS_TEXT_MAX + 2048)
 
@@ -178,40 +177,20 @@ static void write_row(struct stmt *s, int64_t now_us, struct jw *out)
 
 enum status claim_list(struct tx *tx, struct slice cursor, int64_t limit, struct jw *out, struct err *err)
 {
-    uint8_t mem[CURSOR_MAX];
-    struct cursor at = {.kind = CURSOR_CLAIMS, .a = INT64_MAX};
-    enum status st = cursor_read(cursor, CURSOR_CLAIMS, mem, &at, err);
+    struct page p = {.limit = limit, .from = {.kind = PAGE_CLAIMS, .a = INT64_MAX}};
+    enum status st = page_begin(&p, cursor, out, err);
     if (st != ST_OK) {
         return st;
     }
     STMT(s, tx->db, &sql_claim[SQL_CLAIM_LIST]);
     stmt_bind_i64(s, 1, tx->who->tenant);
-    stmt_bind_i64(s, 2, at.a);
-    stmt_bind_i64(s, 3, limit + 1);
-    jw_object(out);
-    jw_key(out, "items");
-    jw_array(out);
-    bool more = false;
-    for (int64_t n = 0;; n++) {
-        bool row = false;
-        st = stmt_step(s, &row, err);
-        if (st != ST_OK) {
-            return st;
-        }
-        more = row && n == limit;
-        if (!row || more) {
-            break;
-        }
-        at = (struct cursor){.kind = CURSOR_CLAIMS, .a = col_i64(s, 0)};
+    stmt_bind_i64(s, 2, p.from.a);
+    stmt_bind_i64(s, 3, page_rows(&p));
+    while (page_next(&p, s, err)) {
         write_row(s, tx->now_us, out);
+        page_wrote(&p, (struct cursor){.a = col_i64(s, 0)});
     }
-    jw_array_end(out);
-    jw_key(out, "next");
-    st = cursor_write(more ? &at : NULL, out, err);
-    if (st == ST_OK) {
-        jw_object_end(out);
-    }
-    return st;
+    return page_end(&p, err);
 }
 
 static enum status find(struct tx *tx, struct slice id, uint64_t *ret_row, bool *ret_revoked, struct err *err)

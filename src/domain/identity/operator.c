@@ -1,13 +1,12 @@
 #include "domain/identity/operator.h"
 
-#include "core/cursor.h"
 #include "core/ids.h"
+#include "core/page.h"
 #include "domain/audit/audit.h"
 #include "domain/identity/identity_priv.h"
 #define SQL_OPERATOR_DEFINE
 #include "domain/identity/sql/operator.sql.h"
 
-enum { CURSOR_TOKENS = 1, CURSOR_TENANTS = 2 };
 #define SWEEP_MS     1000
 #define LOOK_BACK_US 60000000LL
 
@@ -180,54 +179,22 @@ static void write_tenant(struct stmt *s, struct jw *out)
     jw_object_end(out);
 }
 
-// Writes a page; the statement was asked for one row more than `limit`. *at becomes the last row's place.
-static enum status write_page(struct stmt *s, int64_t limit, void (*write)(struct stmt *, struct jw *),
-                              struct cursor *at, char last[ID_MAX + 1], struct jw *out, struct err *err)
-{
-    bool more = false;
-    jw_object(out);
-    jw_key(out, "items");
-    jw_array(out);
-    for (int64_t n = 0; !more; n++) {
-        bool row = false;
-        enum status st = stmt_step(s, &row, err);
-        if (st != ST_OK) {
-            return st;
-        }
-        if (!row) {
-            break;
-        }
-        more = n == limit;
-        if (!more) {
-            write(s, out);
-            at->a = col_i64(s, 0);
-            (void)slice_to_cstr(col_text(s, 1), last, ID_MAX + 1);
-        }
-    }
-    jw_array_end(out);
-    jw_key(out, "next");
-    at->text = slice_str(last);
-    enum status st = cursor_write(more ? at : NULL, out, err);
-    if (st == ST_OK) {
-        jw_object_end(out);
-    }
-    return st;
-}
-
 enum status operator_list(struct tx *tx, struct slice cursor, int64_t limit, struct jw *out, struct err *err)
 {
-    uint8_t mem[CURSOR_MAX];
-    char last[ID_MAX + 1] = "";
-    struct cursor at = {.kind = CURSOR_TOKENS, .text = SLICE("")};
-    enum status st = cursor_read(cursor, CURSOR_TOKENS, mem, &at, err);
+    struct page p = {.limit = limit, .from = {.kind = PAGE_OPERATORS}};
+    enum status st = page_begin(&p, cursor, out, err);
     if (st != ST_OK) {
         return st;
     }
     STMT(s, tx->db, &sql_operator[SQL_OPERATOR_LIST]);
     stmt_bind_i64(s, 1, tx->who->tenant);
-    stmt_bind_text(s, 2, at.text);
-    stmt_bind_i64(s, 3, limit + 1);
-    return write_page(s, limit, write_token, &at, last, out, err);
+    stmt_bind_text(s, 2, p.from.text);
+    stmt_bind_i64(s, 3, page_rows(&p));
+    while (page_next(&p, s, err)) {
+        write_token(s, out);
+        page_wrote(&p, (struct cursor){.text = col_text(s, 1)});
+    }
+    return page_end(&p, err);
 }
 
 // --- revoking ----------------------------------------------------------------------------------------------------
@@ -359,15 +326,17 @@ enum status tenant_create(struct tx *tx, struct slice id, struct jw *out, struct
 
 enum status tenant_list(struct tx *tx, struct slice cursor, int64_t limit, struct jw *out, struct err *err)
 {
-    uint8_t mem[CURSOR_MAX];
-    char last[ID_MAX + 1] = "";
-    struct cursor at = {.kind = CURSOR_TENANTS, .text = SLICE("")};
-    enum status st = cursor_read(cursor, CURSOR_TENANTS, mem, &at, err);
+    struct page p = {.limit = limit, .from = {.kind = PAGE_TENANTS}};
+    enum status st = page_begin(&p, cursor, out, err);
     if (st != ST_OK) {
         return st;
     }
     STMT(s, tx->db, &sql_operator[SQL_OPERATOR_TENANT_LIST]);
-    stmt_bind_i64(s, 1, at.a);
-    stmt_bind_i64(s, 2, limit + 1);
-    return write_page(s, limit, write_tenant, &at, last, out, err);
+    stmt_bind_i64(s, 1, p.from.a);
+    stmt_bind_i64(s, 2, page_rows(&p));
+    while (page_next(&p, s, err)) {
+        write_tenant(s, out);
+        page_wrote(&p, (struct cursor){.a = col_i64(s, 0)});
+    }
+    return page_end(&p, err);
 }

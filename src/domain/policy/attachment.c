@@ -3,14 +3,12 @@
 
 #include "base/clock.h"
 #include "base/reader.h"
-#include "core/cursor.h"
+#include "core/page.h"
 #include "domain/audit/audit.h"
 #include "domain/policy/policy_priv.h"
 #include "net/crypto.h"
 #define SQL_ATTACHMENT_DEFINE
 #include "domain/policy/sql/attachment.sql.h"
-
-enum { CURSOR_ATTACHMENTS = 1 };
 
 static const struct slice none = {NULL, 0};
 
@@ -245,48 +243,32 @@ static void write_row(struct stmt *s, const struct policy_target *t, struct jw *
 }
 
 // A target has few policies, so they come on one page; the places of a policy may be many.
-static struct stmt *list_stmt(struct tx *tx, const struct policy_ref *p, const struct policy_target *t,
-                              const struct cursor *at, int64_t limit)
+static struct stmt *list_stmt(struct tx *tx, const struct policy_ref *policy, const struct policy_target *t,
+                              const struct page *p)
 {
-    struct stmt *s = db_stmt(tx->db, &sql_attachment[p != NULL ? SQL_ATTACHMENT_OF_POLICY : SQL_ATTACHMENT_OF_TARGET]);
-    stmt_bind_i64(s, 1, p != NULL ? (int64_t)p->row : (int64_t)t->kind);
-    stmt_bind_i64(s, 2, p != NULL ? at->a : (int64_t)t->row);
-    if (p != NULL) {
-        stmt_bind_i64(s, 3, at->b);
-        stmt_bind_i64(s, 4, limit + 1);
+    struct stmt *s =
+        db_stmt(tx->db, &sql_attachment[policy != NULL ? SQL_ATTACHMENT_OF_POLICY : SQL_ATTACHMENT_OF_TARGET]);
+    stmt_bind_i64(s, 1, policy != NULL ? (int64_t)policy->row : (int64_t)t->kind);
+    stmt_bind_i64(s, 2, policy != NULL ? p->from.a : (int64_t)t->row);
+    if (policy != NULL) {
+        stmt_bind_i64(s, 3, p->from.b);
+        stmt_bind_i64(s, 4, page_rows(p));
     }
     return s;
 }
 
-enum status policy_attachments(struct tx *tx, const struct policy_ref *p, const struct policy_target *t,
+enum status policy_attachments(struct tx *tx, const struct policy_ref *policy, const struct policy_target *t,
                                struct slice cursor, int64_t limit, struct jw *out, struct err *err)
 {
-    uint8_t mem[CURSOR_MAX];
-    struct cursor at = {.kind = CURSOR_ATTACHMENTS, .text = SLICE("")};
-    enum status st = cursor_read(cursor, CURSOR_ATTACHMENTS, mem, &at, err);
+    struct page p = {.limit = limit, .from = {.kind = PAGE_ATTACHMENTS}};
+    enum status st = page_begin(&p, cursor, out, err);
     if (st != ST_OK) {
         return st;
     }
-    struct stmt *s __attribute__((cleanup(stmt_cleanup_))) = list_stmt(tx, p, t, &at, limit);
-    jw_object(out);
-    jw_key(out, "items");
-    jw_array(out);
-    bool row = true;
-    int64_t n = 0;
-    for (st = stmt_step(s, &row, err); st == ST_OK && row && (p == NULL || n < limit); n++) {
+    struct stmt *s __attribute__((cleanup(stmt_cleanup_))) = list_stmt(tx, policy, t, &p);
+    while (page_next(&p, s, err)) {
         write_row(s, t, out);
-        at.a = col_i64(s, 1);
-        at.b = col_i64(s, 4);
-        st = stmt_step(s, &row, err);
+        page_wrote(&p, (struct cursor){.a = col_i64(s, 1), .b = col_i64(s, 4)});
     }
-    if (st != ST_OK) {
-        return st;
-    }
-    jw_array_end(out);
-    jw_key(out, "next");
-    st = cursor_write(row ? &at : NULL, out, err);
-    if (st == ST_OK) {
-        jw_object_end(out);
-    }
-    return st;
+    return page_end(&p, err);
 }

@@ -10,9 +10,9 @@
 #include "base/rate.h"
 #include "base/reader.h"
 #include "base/utf8.h"
-#include "core/cursor.h"
 #include "core/ids.h"
 #include "core/metrics.h"
+#include "core/page.h"
 #include "domain/audit/audit.h"
 #include "domain/identity/throttle.h"
 #include "domain/policy/security.h"
@@ -22,7 +22,6 @@
 #define SQL_BAN_DEFINE
 #include "domain/policy/sql/ban.sql.h"
 
-enum { CURSOR_BANS = 1 };
 #define SWEEP_MS    60000
 #define SWEEP_MAX   1000
 #define NET_BITS    128
@@ -550,40 +549,24 @@ enum status ban_delete(struct tx *tx, struct slice id, struct err *err)
 
 enum status ban_list(struct tx *tx, struct slice cursor, int64_t limit, struct jw *out, struct err *err)
 {
-    uint8_t mem[CURSOR_MAX];
-    struct cursor at = {.kind = CURSOR_BANS, .text = SLICE("")};
-    enum status st = cursor_read(cursor, CURSOR_BANS, mem, &at, err);
+    struct page p = {.limit = limit, .from = {.kind = PAGE_BANS}};
+    enum status st = page_begin(&p, cursor, out, err);
     if (st != ST_OK) {
         return st;
     }
     STMT(s, tx->db, &sql_ban[SQL_BAN_LIST]);
     stmt_bind_i64(s, 1, tx->who->tenant);
     stmt_bind_i64(s, 2, principal_may(tx->who, PERM_TENANT_WRITE) ? 1 : 0);
-    stmt_bind_i64(s, 3, at.a);
+    stmt_bind_i64(s, 3, p.from.a);
     stmt_bind_i64(s, 4, tx->now_us);
-    stmt_bind_i64(s, 5, limit + 1);
-    jw_object(out);
-    jw_key(out, "items");
-    jw_array(out);
-    bool row = true;
-    int64_t n = 0;
-    for (st = stmt_step(s, &row, err); st == ST_OK && row && n < limit; n++) {
+    stmt_bind_i64(s, 5, page_rows(&p));
+    while (page_next(&p, s, err)) {
         write_ban(&(struct ban_view){(uint64_t)col_i64(s, 0), (enum ban_kind)col_i64(s, 1), col_text(s, 2),
                                      col_text(s, 3), col_text(s, 5), col_i64(s, 4), col_i64(s, 6)},
                   out);
-        at.a = col_i64(s, 0);
-        st = stmt_step(s, &row, err);
+        page_wrote(&p, (struct cursor){.a = col_i64(s, 0)});
     }
-    if (st != ST_OK) {
-        return st;
-    }
-    jw_array_end(out);
-    jw_key(out, "next");
-    st = cursor_write(row ? &at : NULL, out, err);
-    if (st == ST_OK) {
-        jw_object_end(out);
-    }
-    return st;
+    return page_end(&p, err);
 }
 
 // --- life --------------------------------------------------------------------------------------------------------

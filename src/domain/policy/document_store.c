@@ -4,14 +4,13 @@
 
 #include "base/clock.h"
 #include "base/utf8.h"
-#include "core/cursor.h"
 #include "core/ids.h"
+#include "core/page.h"
 #include "domain/audit/audit.h"
 #include "domain/doc/doc.h"
 #include "domain/policy/policy_priv.h"
 #include "domain/policy/sql/policy.sql.h"
 
-enum { CURSOR_POLICIES = 1 };
 #define AUDIT_TEXT_MAX (POLICY_DOCUMENT_MAX + POLICY_DESCRIPTION_MAX * 6 + 256)
 #define BUF            __attribute__((cleanup(buf_release))) struct buf
 
@@ -355,36 +354,18 @@ enum status policy_write(struct tx *tx, const struct policy_ref *p, struct jw *o
 
 enum status policy_list(struct tx *tx, struct slice cursor, int64_t limit, struct jw *out, struct err *err)
 {
-    uint8_t mem[CURSOR_MAX];
-    char last[ID_MAX + 1] = "";
-    struct cursor at = {.kind = CURSOR_POLICIES, .text = SLICE("")};
-    enum status st = cursor_read(cursor, CURSOR_POLICIES, mem, &at, err);
+    struct page p = {.limit = limit, .from = {.kind = PAGE_POLICIES}};
+    enum status st = page_begin(&p, cursor, out, err);
     if (st != ST_OK) {
         return st;
     }
     STMT(s, tx->db, &sql_policy[SQL_POLICY_LIST]);
     stmt_bind_i64(s, 1, tx->who->tenant);
-    stmt_bind_text(s, 2, at.text);
-    stmt_bind_i64(s, 3, limit + 1);
-    jw_object(out);
-    jw_key(out, "items");
-    jw_array(out);
-    bool row = true;
-    int64_t n = 0;
-    for (st = stmt_step(s, &row, err); st == ST_OK && row && n < limit; n++) {
+    stmt_bind_text(s, 2, p.from.text);
+    stmt_bind_i64(s, 3, page_rows(&p));
+    while (page_next(&p, s, err)) {
         write_row(s, false, out);
-        (void)slice_to_cstr(col_text(s, 0), last, sizeof(last));
-        st = stmt_step(s, &row, err);
+        page_wrote(&p, (struct cursor){.text = col_text(s, 0)});
     }
-    if (st != ST_OK) {
-        return st;
-    }
-    jw_array_end(out);
-    jw_key(out, "next");
-    at.text = slice_str(last);
-    st = cursor_write(row ? &at : NULL, out, err);
-    if (st == ST_OK) {
-        jw_object_end(out);
-    }
-    return st;
+    return page_end(&p, err);
 }

@@ -1,11 +1,9 @@
 // Presence as operators see it. The statements are presence.c's.
-#include "core/cursor.h"
+#include "core/page.h"
 #include "core/when.h"
 #include "domain/presence/live.h"
 #include "domain/presence/presence.h"
 #include "domain/presence/sql/presence.sql.h"
-
-enum { CURSOR_LIST = 10, CURSOR_SESSIONS = 11 };
 
 static void write_time(struct jw *out, const char *key, struct stmt *s, int col)
 {
@@ -119,68 +117,38 @@ enum status presence_write(struct tx *tx, const struct device_ref *d, struct jw 
     return ST_OK;
 }
 
-struct page {
-    struct tx *tx;
-    struct jw *out;
-    unsigned left;      // items this page may still take
-    struct cursor last; // of the last item written
-    bool more;
-};
-
-// One of the two halves of the list, from `after` on; at most p->left items.
-static enum status list_half(struct page *p, bool online, int64_t after, int64_t seen_before_us, struct err *err)
+// One of the two halves of the list, from `after` on.
+static void list_half(struct tx *tx, struct page *p, bool online, int64_t after, int64_t seen_before_us,
+                      struct err *err)
 {
-    STMT(s, p->tx->db, &sql_presence[SQL_PRESENCE_LIST]);
-    stmt_bind_i64(s, 1, p->tx->who->tenant);
+    STMT(s, tx->db, &sql_presence[SQL_PRESENCE_LIST]);
+    stmt_bind_i64(s, 1, tx->who->tenant);
     stmt_bind_i64(s, 2, online);
     stmt_bind_i64(s, 3, after);
     stmt_bind_i64(s, 4, seen_before_us);
-    stmt_bind_i64(s, 5, (int64_t)p->left + 1); // one more tells whether there is a next page
-    for (;;) {
-        bool row = false;
-        enum status st = stmt_step(s, &row, err);
-        if (st != ST_OK || !row) {
-            return st;
-        }
-        if (p->left == 0) {
-            p->more = true;
-            return ST_OK;
-        }
+    stmt_bind_i64(s, 5, page_rows(p));
+    while (page_next(p, s, err)) {
         uint64_t device = (uint64_t)col_i64(s, 11);
-        write_row(p->tx, p->out, col_text(s, 10), device, s);
-        p->last = (struct cursor){.kind = CURSOR_LIST, .a = online, .b = (int64_t)device};
-        p->left--;
+        write_row(tx, p->out, col_text(s, 10), device, s);
+        page_wrote(p, (struct cursor){.a = online, .b = (int64_t)device});
     }
 }
 
 enum status presence_list(struct tx *tx, const struct presence_filter *f, struct jw *out, struct err *err)
 {
-    uint8_t mem[CURSOR_MAX];
-    struct cursor from = {.kind = CURSOR_LIST, .a = f->online != 0, .b = 0};
-    enum status st = cursor_read(f->cursor, CURSOR_LIST, mem, &from, err);
+    struct page p = {.limit = f->limit, .from = {.kind = PAGE_PRESENCE, .a = f->online != 0}};
+    enum status st = page_begin(&p, f->cursor, out, err);
     if (st != ST_OK) {
         return st;
     }
-    struct page p = {.tx = tx, .out = out, .left = f->limit};
-    jw_object(out);
-    jw_key(out, "items");
-    jw_array(out);
-    if (f->online != 0 && from.a == 1) {
-        st = list_half(&p, true, from.b, f->seen_before_us, err);
-        from.b = 0;
+    bool from_online = p.from.a == 1;
+    if (f->online != 0 && from_online) {
+        list_half(tx, &p, true, p.from.b, f->seen_before_us, err);
     }
-    if (st == ST_OK && f->online != 1 && !p.more) {
-        st = list_half(&p, false, from.a == 1 ? 0 : from.b, f->seen_before_us, err);
+    if (f->online != 1 && !p.more) {
+        list_half(tx, &p, false, from_online ? 0 : p.from.b, f->seen_before_us, err);
     }
-    jw_array_end(out);
-    jw_key(out, "next");
-    if (st == ST_OK) {
-        st = cursor_write(p.more ? &p.last : NULL, out, err);
-    }
-    if (st == ST_OK) { // else what was written is thrown away
-        jw_object_end(out);
-    }
-    return st;
+    return page_end(&p, err);
 }
 
 static void write_session(struct jw *out, struct stmt *s)
@@ -199,33 +167,18 @@ static void write_session(struct jw *out, struct stmt *s)
 enum status presence_sessions(struct tx *tx, const struct device_ref *d, struct slice cursor, unsigned limit,
                               struct jw *out, struct err *err)
 {
-    uint8_t mem[CURSOR_MAX];
-    struct cursor c = {.kind = CURSOR_SESSIONS, .a = INT64_MAX};
-    enum status st = cursor_read(cursor, CURSOR_SESSIONS, mem, &c, err);
+    struct page p = {.limit = limit, .from = {.kind = PAGE_PRESENCE_SESSIONS, .a = INT64_MAX}};
+    enum status st = page_begin(&p, cursor, out, err);
     if (st != ST_OK) {
         return st;
     }
     STMT(s, tx->db, &sql_presence[SQL_PRESENCE_SESSIONS]);
     stmt_bind_i64(s, 1, (int64_t)d->row);
-    stmt_bind_i64(s, 2, c.a);
-    stmt_bind_i64(s, 3, (int64_t)limit + 1);
-    jw_object(out);
-    jw_key(out, "items");
-    jw_array(out);
-    bool row = false;
-    unsigned n = 0;
-    for (st = stmt_step(s, &row, err); st == ST_OK && row && n < limit; st = stmt_step(s, &row, err)) {
+    stmt_bind_i64(s, 2, p.from.a);
+    stmt_bind_i64(s, 3, page_rows(&p));
+    while (page_next(&p, s, err)) {
         write_session(out, s);
-        c.a = col_i64(s, 0);
-        n++;
+        page_wrote(&p, (struct cursor){.a = col_i64(s, 0)});
     }
-    jw_array_end(out);
-    jw_key(out, "next");
-    if (st == ST_OK) {
-        st = cursor_write(row ? &c : NULL, out, err);
-    }
-    if (st == ST_OK) { // else what was written is thrown away
-        jw_object_end(out);
-    }
-    return st;
+    return page_end(&p, err);
 }

@@ -3,14 +3,12 @@
 
 #include "base/clock.h"
 #include "base/utf8.h"
-#include "core/cursor.h"
 #include "core/ids.h"
+#include "core/page.h"
 #include "domain/audit/audit.h"
 #include "domain/registry/registry_priv.h"
 #define SQL_DEVICE_GROUP_DEFINE
 #include "domain/registry/sql/device_group.sql.h"
-
-enum { CURSOR_GROUPS = 1 };
 
 static const struct slice none = {NULL, 0};
 
@@ -225,53 +223,20 @@ enum status group_write_of_device(struct tx *tx, uint64_t device, struct jw *out
     return ST_OK;
 }
 
-// Writes up to `limit` rows; the statement was asked for one more, which tells whether there is a next page.
-static enum status write_page(struct stmt *s, int64_t limit, char last[ID_MAX + 1], bool *ret_more, struct jw *out,
-                              struct err *err)
-{
-    for (int64_t n = 0;; n++) {
-        bool row = false;
-        enum status st = stmt_step(s, &row, err);
-        if (st != ST_OK || !row) {
-            *ret_more = false;
-            return st;
-        }
-        if (n == limit) {
-            *ret_more = true;
-            return ST_OK;
-        }
-        write_row(s, out);
-        (void)slice_to_cstr(col_text(s, 0), last, ID_MAX + 1);
-    }
-}
-
 enum status group_list(struct tx *tx, struct slice cursor, int64_t limit, struct jw *out, struct err *err)
 {
-    uint8_t mem[CURSOR_MAX];
-    struct cursor from = {.kind = CURSOR_GROUPS, .text = SLICE("")};
-    enum status st = cursor_read(cursor, CURSOR_GROUPS, mem, &from, err);
+    struct page p = {.limit = limit, .from = {.kind = PAGE_GROUPS}};
+    enum status st = page_begin(&p, cursor, out, err);
     if (st != ST_OK) {
         return st;
     }
     STMT(s, tx->db, &sql_device_group[SQL_DEVICE_GROUP_LIST]);
     stmt_bind_i64(s, 1, tx->who->tenant);
-    stmt_bind_text(s, 2, from.text);
-    stmt_bind_i64(s, 3, limit + 1);
-    jw_object(out);
-    jw_key(out, "items");
-    jw_array(out);
-    char last[ID_MAX + 1] = "";
-    bool more = false;
-    st = write_page(s, limit, last, &more, out, err);
-    if (st != ST_OK) {
-        return st;
+    stmt_bind_text(s, 2, p.from.text);
+    stmt_bind_i64(s, 3, page_rows(&p));
+    while (page_next(&p, s, err)) {
+        write_row(s, out);
+        page_wrote(&p, (struct cursor){.text = col_text(s, 0)});
     }
-    jw_array_end(out);
-    jw_key(out, "next");
-    struct cursor at = {.kind = CURSOR_GROUPS, .text = slice_str(last)};
-    st = cursor_write(more ? &at : NULL, out, err);
-    if (st == ST_OK) {
-        jw_object_end(out);
-    }
-    return st;
+    return page_end(&p, err);
 }
