@@ -8,6 +8,7 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "base/rate.h"
+#include "core/member.h"
 #include "core/metrics.h"
 #include "core/page.h"
 #include "net/crypto.h"
@@ -203,14 +204,6 @@ static void member(struct jw *out, const char *key, const char *text)
     jw_str(out, text[0] != '\0' ? text : NULL);
 }
 
-static void member_time(struct jw *out, const char *key, int64_t us)
-{
-    char text[CLOCK_RFC3339_MAX];
-    clock_rfc3339(us, text);
-    jw_key(out, key);
-    jw_str(out, text);
-}
-
 static void write_alert(const struct entry *e, struct jw *out)
 {
     jw_key(out, "alert");
@@ -220,8 +213,7 @@ static void write_alert(const struct entry *e, struct jw *out)
     }
     jw_object(out);
     member(out, "name", tls_alert_name(e->alert));
-    jw_key(out, "code");
-    jw_int(out, e->alert);
+    jw_member_int(out, "code", e->alert);
     member(out, "direction", e->alert_way == TLS_ALERT_SENT ? "sent" : "received");
     jw_object_end(out);
 }
@@ -237,8 +229,7 @@ static void write_cert(const struct entry *e, struct jw *out)
     struct buf hex = buf_fixed(mem, sizeof(mem));
     (void)hex_encode(slice_make(e->cert_sha256, sizeof(e->cert_sha256)), &hex);
     jw_object(out);
-    jw_key(out, "fingerprint");
-    jw_slice(out, buf_view(&hex));
+    jw_member_text(out, "fingerprint", buf_view(&hex));
     member(out, "subject", text_of(e, SUBJECT));
     member(out, "issuer", text_of(e, ISSUER));
     member(out, "serial", text_of(e, SERIAL));
@@ -249,8 +240,8 @@ static void write_cert(const struct entry *e, struct jw *out)
 static void write_entry(const struct entry *e, struct jw *out)
 {
     jw_object(out);
-    member_time(out, "first", e->first_us);
-    member_time(out, "last", e->last_us);
+    jw_member_time(out, "first", e->first_us);
+    jw_member_time(out, "last", e->last_us);
     jw_key(out, "count");
     jw_uint(out, e->count);
     member(out, "address", text_of(e, ADDRESS));

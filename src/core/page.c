@@ -84,3 +84,20 @@ enum status page_end(struct page *p, struct err *err)
     }
     return st;
 }
+
+enum status page_whole(struct stmt *s, void (*write)(struct stmt *s, struct jw *out), struct jw *out, struct err *err)
+{
+    bool row = false;
+    jw_object(out);
+    jw_key(out, "items");
+    jw_array(out);
+    enum status st = stmt_step(s, &row, err);
+    for (; st == ST_OK && row; st = stmt_step(s, &row, err)) {
+        write(s, out);
+    }
+    jw_array_end(out);
+    jw_key(out, "next");
+    jw_null(out);
+    jw_object_end(out);
+    return st;
+}

@@ -83,4 +83,7 @@ void page_fail(struct page *p, enum status st);
 // Closes items and object. What page_next or page_fail met; ST_INTERNAL: the last key does not fit a cursor.
 enum status page_end(struct page *p, struct err *err);
 
+// A list that is bounded by what its rows belong to, on one page: all rows of the statement, and "next" is null.
+enum status page_whole(struct stmt *s, void (*write)(struct stmt *s, struct jw *out), struct jw *out, struct err *err);
+
 #endif

@@ -1,10 +1,7 @@
 #include "domain/audit/audit.h"
 
-#include <inttypes.h>
-#include <stdio.h>
-
-#include "base/clock.h"
 #include "core/ids.h"
+#include "core/member.h"
 #include "core/page.h"
 #define SQL_AUDIT_DEFINE
 #include "domain/audit/sql/audit.sql.h"
@@ -55,44 +52,21 @@ static bool row_matches(struct stmt *s, const struct audit_filter *f)
            (f->object.p == NULL || slice_eq(f->object, col_text(s, 7)));
 }
 
-static void write_json_or_null(struct jw *out, const char *key, struct slice json)
-{
-    jw_key(out, key);
-    if (json.p == NULL) {
-        jw_null(out);
-    } else {
-        jw_raw(out, json);
-    }
-}
-
 static void write_row(struct stmt *s, struct jw *out)
 {
-    char time[CLOCK_RFC3339_MAX];
-    clock_rfc3339(col_i64(s, 1), time);
     int64_t kind = col_i64(s, 2);
-    char operation[17];
-    (void)snprintf(operation, sizeof(operation), "%016" PRIx64, (uint64_t)col_i64(s, 10));
     jw_object(out);
-    jw_key(out, "seq");
-    jw_int(out, col_i64(s, 0));
-    jw_key(out, "time");
-    jw_str(out, time);
-    jw_key(out, "actor_kind");
-    jw_str(out, kind >= 0 && kind <= WHO_ANONYMOUS ? kind_texts[kind] : "unknown");
-    jw_key(out, "actor");
-    jw_slice(out, col_text(s, 3));
-    jw_key(out, "address");
-    jw_slice(out, col_text(s, 4));
-    jw_key(out, "action");
-    jw_slice(out, col_text(s, 5));
-    jw_key(out, "object_kind");
-    jw_slice(out, col_text(s, 6));
-    jw_key(out, "object");
-    jw_slice(out, col_text(s, 7));
-    write_json_or_null(out, "before", col_text(s, 8));
-    write_json_or_null(out, "after", col_text(s, 9));
-    jw_key(out, "operation");
-    jw_str(out, operation);
+    jw_member_int(out, "seq", col_i64(s, 0));
+    jw_member_time(out, "time", col_i64(s, 1));
+    jw_member_str(out, "actor_kind", kind >= 0 && kind <= WHO_ANONYMOUS ? kind_texts[kind] : "unknown");
+    jw_member_text(out, "actor", col_text(s, 3));
+    jw_member_text(out, "address", col_text(s, 4));
+    jw_member_text(out, "action", col_text(s, 5));
+    jw_member_text(out, "object_kind", col_text(s, 6));
+    jw_member_text(out, "object", col_text(s, 7));
+    jw_member_json(out, "before", col_text(s, 8));
+    jw_member_json(out, "after", col_text(s, 9));
+    jw_member_row_id(out, "operation", (uint64_t)col_i64(s, 10));
     jw_object_end(out);
 }
 

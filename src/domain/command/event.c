@@ -1,5 +1,6 @@
 #include "domain/command/event.h"
 
+#include "core/member.h"
 #include "core/page.h"
 #include "core/when.h"
 #include "domain/command/command.h"
@@ -19,12 +20,10 @@ static enum status publish(struct tx *tx, const struct device_ref *d, struct sli
     struct jw w;
     jw_init(&w, &text);
     jw_object(&w);
-    jw_key(&w, "device");
-    jw_str(&w, d->id);
+    jw_member_str(&w, "device", d->id);
     jw_key(&w, "ts");
     jw_time_ms(&w, ts_us);
-    jw_key(&w, "name");
-    jw_slice(&w, name);
+    jw_member_text(&w, "name", name);
     jw_key(&w, "data");
     jw_raw(&w, payload);
     jw_object_end(&w);
@@ -98,12 +97,9 @@ static void write_row(struct stmt *s, struct jw *out)
     jw_object(out);
     jw_key(out, "ts");
     jw_time_ms(out, col_i64(s, 1));
-    jw_key(out, "time");
-    jw_time_text(out, col_i64(s, 1));
-    jw_key(out, "received");
-    jw_time_text(out, col_i64(s, 2));
-    jw_key(out, "name");
-    jw_slice(out, col_text(s, 3));
+    jw_member_time(out, "time", col_i64(s, 1));
+    jw_member_time(out, "received", col_i64(s, 2));
+    jw_member_text(out, "name", col_text(s, 3));
     jw_key(out, "data");
     jw_raw(out, col_text(s, 4));
     jw_object_end(out);

@@ -4,6 +4,7 @@
 
 #include "base/utf8.h"
 #include "core/ids.h"
+#include "core/member.h"
 #include "core/page.h"
 #include "domain/audit/audit.h"
 #include "domain/identity/identity_priv.h"
@@ -75,12 +76,12 @@ static enum status record(struct tx *tx, const char *action, const struct device
     hex_text(fingerprint, hex);
     jw_init(&w, &text);
     jw_object(&w);
-    write_str(&w, "fingerprint", slice_str(hex));
+    jw_member_str(&w, "fingerprint", hex);
     if (reason.p != NULL) {
-        write_str(&w, "reason", reason);
+        jw_member_text(&w, "reason", reason);
     }
     if (not_after_us > 0) {
-        write_time(&w, "not_after", true, not_after_us);
+        jw_member_time(&w, "not_after", not_after_us);
     }
     jw_object_end(&w);
     return audit_write_for(tx, d->tenant, action, "device", slice_str(d->id), none, buf_view(&text), err);
@@ -96,9 +97,9 @@ static enum status publish(struct tx *tx, const struct device_ref *d, struct sli
     hex_text(fingerprint, hex);
     jw_init(&w, &text);
     jw_object(&w);
-    write_str(&w, "device", slice_str(d->id));
-    write_str(&w, "fingerprint", slice_str(hex));
-    write_str(&w, "action", slice_str(action));
+    jw_member_str(&w, "device", d->id);
+    jw_member_str(&w, "fingerprint", hex);
+    jw_member_str(&w, "action", action);
     jw_object_end(&w);
     struct event *ev = event_new(EV_CERT, d->tenant, d->row, d->id, tx->now_us, buf_view(&text));
     return tx_event(tx, ev) ? ST_OK : err_set(err, ST_NOMEM, "no memory");
@@ -372,17 +373,17 @@ static void write_members(struct stmt *s, struct jw *out)
 {
     char hex[HEX_LEN + 1];
     hex_text(col_blob(s, 1), hex);
-    write_str(out, "fingerprint", slice_str(hex));
-    write_str(out, "device", col_text(s, 2));
+    jw_member_str(out, "fingerprint", hex);
+    jw_member_text(out, "device", col_text(s, 2));
     hex_text(col_blob(s, 3), hex);
-    write_str(out, "serial", slice_str(hex));
-    write_str(out, "state", slice_str(cert_state_text((enum cert_state)col_i64(s, 4))));
-    write_str(out, "reason", col_text(s, 5));
-    write_time(out, "not_before", true, col_i64(s, 6));
-    write_time(out, "not_after", true, col_i64(s, 7));
-    write_time(out, "created", true, col_i64(s, 8));
-    write_time(out, "first_used", !col_is_null(s, 9), col_i64(s, 9));
-    write_time(out, "ended", !col_is_null(s, 10), col_i64(s, 10));
+    jw_member_str(out, "serial", hex);
+    jw_member_str(out, "state", cert_state_text((enum cert_state)col_i64(s, 4)));
+    jw_member_text(out, "reason", col_text(s, 5));
+    jw_member_time(out, "not_before", col_i64(s, 6));
+    jw_member_time(out, "not_after", col_i64(s, 7));
+    jw_member_time(out, "created", col_i64(s, 8));
+    jw_member_time_col(out, "first_used", s, 9);
+    jw_member_time_col(out, "ended", s, 10);
 }
 
 enum status cert_write(struct tx *tx, struct slice fingerprint, struct jw *out, struct err *err)
@@ -407,7 +408,7 @@ enum status cert_write(struct tx *tx, struct slice fingerprint, struct jw *out, 
     if (st == ST_OK) {
         jw_object(out);
         write_members(s, out);
-        write_str(out, "pem", buf_view(&pem));
+        jw_member_text(out, "pem", buf_view(&pem));
         jw_object_end(out);
     }
     return st;

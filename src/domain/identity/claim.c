@@ -1,10 +1,9 @@
 #include "domain/identity/claim.h"
 
-#include <stdio.h>
-
 #include "base/clock.h"
 #include "base/utf8.h"
 #include "core/ids.h"
+#include "core/member.h"
 #include "core/page.h"
 #include "domain/audit/audit.h"
 #include "domain/doc/doc.h"
@@ -88,20 +87,18 @@ struct claim_view {
 
 static void write_members(const struct claim_view *v, int64_t now_us, struct jw *out)
 {
-    char id[ROW_ID_LEN + 1];
-    row_id_text(v->row, id);
     enum claim_state state = claim_state_at(v->uses, v->uses_max, v->expires_us, v->revoked, now_us);
-    write_str(out, "id", slice_str(id));
-    write_str(out, "state", slice_str(claim_state_text(state)));
-    write_int(out, "uses", v->uses);
-    write_int(out, "uses_max", v->uses_max);
-    write_time(out, "expires", true, v->expires_us);
-    write_str(out, "device_prefix", v->prefix);
-    write_str(out, "model", v->model);
+    jw_member_row_id(out, "id", v->row);
+    jw_member_str(out, "state", claim_state_text(state));
+    jw_member_int(out, "uses", v->uses);
+    jw_member_int(out, "uses_max", v->uses_max);
+    jw_member_time(out, "expires", v->expires_us);
+    jw_member_text(out, "device_prefix", v->prefix);
+    jw_member_text(out, "model", v->model);
     jw_key(out, "tags");
     jw_raw(out, v->tags);
-    write_time(out, "created", true, v->created_us);
-    write_str(out, "created_by", v->created_by);
+    jw_member_time(out, "created", v->created_us);
+    jw_member_text(out, "created_by", v->created_by);
 }
 
 static enum status record_created(struct tx *tx, const struct claim_view *v, struct err *err)
@@ -148,7 +145,7 @@ enum status claim_create(struct tx *tx, const struct claim_conf *conf, struct jw
     }
     if (st == ST_OK) {
         jw_object(out);
-        write_str(out, "token", slice_str(token));
+        jw_member_str(out, "token", token);
         write_members(&v, tx->now_us, out);
         jw_object_end(out);
     }

@@ -1,6 +1,7 @@
 #include "domain/identity/operator.h"
 
 #include "core/ids.h"
+#include "core/member.h"
 #include "core/page.h"
 #include "domain/audit/audit.h"
 #include "domain/identity/identity_priv.h"
@@ -91,7 +92,7 @@ static enum status record(struct tx *tx, uint32_t tenant, const char *action, st
     struct jw w;
     jw_init(&w, &text);
     jw_object(&w);
-    write_str(&w, "role", slice_str(role_text(role)));
+    jw_member_str(&w, "role", role_text(role));
     jw_object_end(&w);
     return audit_write_for(tx, tenant, action, "token", name, made ? none : buf_view(&text),
                            made ? buf_view(&text) : none, err);
@@ -132,21 +133,19 @@ static enum status check_conf(const struct principal *who, const struct operator
 enum status operator_create(struct tx *tx, const struct operator_conf *conf, struct jw *out, struct err *err)
 {
     char token[TOKEN_TEXT_MAX] = "";
-    char id[ROW_ID_LEN + 1];
     uint64_t row = 0;
     enum status st = check_conf(tx->who, conf, err);
     if (st == ST_OK) {
         st = operator_make(tx, tx->who->tenant, conf, false, tx->who->name, token, &row, err);
     }
     if (st == ST_OK) {
-        row_id_text(row, id);
         jw_object(out);
-        write_str(out, "token", slice_str(token));
-        write_str(out, "id", slice_str(id));
-        write_str(out, "name", conf->name);
-        write_str(out, "role", slice_str(role_text(conf->role)));
-        write_time(out, "created", true, tx->now_us);
-        write_time(out, "expires", conf->ttl_us > 0, tx->now_us + conf->ttl_us);
+        jw_member_str(out, "token", token);
+        jw_member_row_id(out, "id", row);
+        jw_member_text(out, "name", conf->name);
+        jw_member_str(out, "role", role_text(conf->role));
+        jw_member_time(out, "created", tx->now_us);
+        jw_member_time_or_null(out, "expires", conf->ttl_us > 0, tx->now_us + conf->ttl_us);
         jw_object_end(out);
     }
     crypto_wipe(token, sizeof(token));
@@ -157,25 +156,23 @@ enum status operator_create(struct tx *tx, const struct operator_conf *conf, str
 
 static void write_token(struct stmt *s, struct jw *out)
 {
-    char id[ROW_ID_LEN + 1];
-    row_id_text((uint64_t)col_i64(s, 0), id);
     jw_object(out);
-    write_str(out, "id", slice_str(id));
-    write_str(out, "name", col_text(s, 1));
-    write_str(out, "role", col_text(s, 2));
+    jw_member_row_id(out, "id", (uint64_t)col_i64(s, 0));
+    jw_member_text(out, "name", col_text(s, 1));
+    jw_member_text(out, "role", col_text(s, 2));
     jw_key(out, "system");
     jw_bool(out, col_i64(s, 3) != 0);
-    write_time(out, "created", true, col_i64(s, 4));
-    write_str(out, "created_by", col_text(s, 5));
-    write_time(out, "expires", !col_is_null(s, 6), col_i64(s, 6));
+    jw_member_time(out, "created", col_i64(s, 4));
+    jw_member_text(out, "created_by", col_text(s, 5));
+    jw_member_time_col(out, "expires", s, 6);
     jw_object_end(out);
 }
 
 static void write_tenant(struct stmt *s, struct jw *out)
 {
     jw_object(out);
-    write_str(out, "id", col_text(s, 1));
-    write_time(out, "created", true, col_i64(s, 2));
+    jw_member_text(out, "id", col_text(s, 1));
+    jw_member_time(out, "created", col_i64(s, 2));
     jw_object_end(out);
 }
 
@@ -315,9 +312,9 @@ enum status tenant_create(struct tx *tx, struct slice id, struct jw *out, struct
     }
     if (st == ST_OK) {
         jw_object(out);
-        write_str(out, "id", id);
-        write_time(out, "created", true, tx->now_us);
-        write_str(out, "token", slice_str(token));
+        jw_member_text(out, "id", id);
+        jw_member_time(out, "created", tx->now_us);
+        jw_member_str(out, "token", token);
         jw_object_end(out);
     }
     crypto_wipe(token, sizeof(token));

@@ -1,12 +1,10 @@
 // What policies are attached to.
-#include <stdio.h>
 
-#include "base/clock.h"
-#include "base/reader.h"
+#include "core/ids.h"
+#include "core/member.h"
 #include "core/page.h"
 #include "domain/audit/audit.h"
 #include "domain/policy/policy_priv.h"
-#include "net/crypto.h"
 #define SQL_ATTACHMENT_DEFINE
 #include "domain/policy/sql/attachment.sql.h"
 
@@ -86,12 +84,11 @@ static enum status find_group(struct tx *tx, struct slice id, struct policy_targ
 
 static enum status find_claim(struct tx *tx, struct slice id, struct policy_target *ret, struct err *err)
 {
-    uint8_t mem[sizeof(uint64_t)];
-    struct buf bytes = buf_fixed(mem, sizeof(mem));
-    bool ok = hex_decode(id, &bytes) && bytes.len == sizeof(mem);
-    struct reader r = reader_make(buf_view(&bytes));
-    int64_t row = (int64_t)rd_u64(&r);
-    return ok ? find_row(tx, SQL_ATTACHMENT_CLAIM, id, &row, ret, err) : target_missing(TARGET_CLAIM, id, err);
+    uint64_t row = 0;
+    if (!row_id_parse(id, &row)) {
+        return target_missing(TARGET_CLAIM, id, err);
+    }
+    return find_row(tx, SQL_ATTACHMENT_CLAIM, id, &(int64_t){(int64_t)row}, ret, err);
 }
 
 static enum status find_token(struct tx *tx, struct slice id, struct policy_target *ret, struct err *err)
@@ -156,10 +153,8 @@ static enum status record(struct tx *tx, const struct policy_ref *p, const struc
     struct jw w;
     jw_init(&w, &text);
     jw_object(&w);
-    jw_key(&w, "kind");
-    jw_str(&w, policy_target_kind_text(t->kind));
-    jw_key(&w, "target");
-    jw_str(&w, t->id);
+    jw_member_str(&w, "kind", policy_target_kind_text(t->kind));
+    jw_member_str(&w, "target", t->id);
     jw_object_end(&w);
     return audit_write(tx, attached ? "policy.attach" : "policy.detach", "policy", slice_str(p->id),
                        attached ? none : buf_view(&text), attached ? buf_view(&text) : none, err);
@@ -228,17 +223,11 @@ enum status policy_detach(struct tx *tx, const struct policy_ref *p, const struc
 
 static void write_row(struct stmt *s, const struct policy_target *t, struct jw *out)
 {
-    char created[CLOCK_RFC3339_MAX];
-    clock_rfc3339(col_i64(s, 3), created);
     jw_object(out);
-    jw_key(out, "policy");
-    jw_slice(out, col_text(s, 0));
-    jw_key(out, "kind");
-    jw_str(out, policy_target_kind_text((enum policy_target_kind)col_i64(s, 1)));
-    jw_key(out, "target");
-    jw_slice(out, t != NULL ? slice_str(t->id) : col_text(s, 2));
-    jw_key(out, "created");
-    jw_str(out, created);
+    jw_member_text(out, "policy", col_text(s, 0));
+    jw_member_str(out, "kind", policy_target_kind_text((enum policy_target_kind)col_i64(s, 1)));
+    jw_member_text(out, "target", t != NULL ? slice_str(t->id) : col_text(s, 2));
+    jw_member_time(out, "created", col_i64(s, 3));
     jw_object_end(out);
 }
 

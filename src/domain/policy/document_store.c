@@ -2,9 +2,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-#include "base/clock.h"
 #include "base/utf8.h"
 #include "core/ids.h"
+#include "core/member.h"
 #include "core/page.h"
 #include "domain/audit/audit.h"
 #include "domain/doc/doc.h"
@@ -308,32 +308,20 @@ enum status policy_delete(struct tx *tx, const struct policy_ref *p, struct err 
 
 // --- writing -----------------------------------------------------------------------------------------------------
 
-static void write_time(struct jw *out, const char *key, int64_t us)
-{
-    char text[CLOCK_RFC3339_MAX];
-    clock_rfc3339(us, text);
-    jw_key(out, key);
-    jw_str(out, text);
-}
-
 // The row of policy_get (with document) or policy_list.
 static void write_row(struct stmt *s, bool document, struct jw *out)
 {
     jw_object(out);
-    jw_key(out, "id");
-    jw_slice(out, col_text(s, 0));
-    jw_key(out, "description");
-    jw_slice(out, col_text(s, 1));
-    jw_key(out, "version");
-    jw_int(out, col_i64(s, 2));
+    jw_member_text(out, "id", col_text(s, 0));
+    jw_member_text(out, "description", col_text(s, 1));
+    jw_member_int(out, "version", col_i64(s, 2));
     if (document) {
         jw_key(out, "document");
         jw_raw(out, col_text(s, 6));
     }
-    jw_key(out, "attachments");
-    jw_int(out, col_i64(s, 5));
-    write_time(out, "created", col_i64(s, 3));
-    write_time(out, "updated", col_i64(s, 4));
+    jw_member_int(out, "attachments", col_i64(s, 5));
+    jw_member_time(out, "created", col_i64(s, 3));
+    jw_member_time(out, "updated", col_i64(s, 4));
     jw_object_end(out);
 }
 

@@ -1,34 +1,20 @@
 // Presence as operators see it. The statements are presence.c's.
+#include "core/member.h"
 #include "core/page.h"
-#include "core/when.h"
 #include "domain/presence/live.h"
 #include "domain/presence/presence.h"
 #include "domain/presence/sql/presence.sql.h"
 
-static void write_time(struct jw *out, const char *key, struct stmt *s, int col)
-{
-    jw_key(out, key);
-    if (col_is_null(s, col)) {
-        jw_null(out);
-    } else {
-        jw_time_text(out, col_i64(s, col));
-    }
-}
-
 // Columns address, protocol, client_id, tls, keep_alive_s from `col` on.
 static void write_connection(struct jw *out, struct stmt *s, int col)
 {
-    jw_key(out, "address");
-    jw_slice(out, col_text(s, col));
-    jw_key(out, "protocol");
-    jw_slice(out, col_text(s, col + 1));
-    jw_key(out, "client_id");
-    jw_slice(out, col_text(s, col + 2));
+    jw_member_text(out, "address", col_text(s, col));
+    jw_member_text(out, "protocol", col_text(s, col + 1));
+    jw_member_text(out, "client_id", col_text(s, col + 2));
     jw_key(out, "tls");
     struct slice tls = col_text(s, col + 3);
     jw_slice(out, tls.len > 0 ? tls : (struct slice){NULL, 0});
-    jw_key(out, "keep_alive_s");
-    jw_int(out, col_i64(s, col + 4));
+    jw_member_int(out, "keep_alive_s", col_i64(s, col + 4));
 }
 
 // A row as it is shown.
@@ -64,16 +50,11 @@ static void write_row(struct tx *tx, struct jw *out, struct slice id, uint64_t d
     struct view v = {col_i64(s, 0) != 0, col_i64(s, 1), col_i64(s, 2), col_text(s, 3)};
     correct(tx, device, (uint64_t)col_i64(s, 9), &v);
     jw_object(out);
-    jw_key(out, "device");
-    jw_slice(out, id);
-    jw_key(out, "online");
-    jw_bool(out, v.online);
-    jw_key(out, "since");
-    jw_time_text(out, v.since_us);
-    jw_key(out, "last_seen");
-    jw_time_text(out, v.seen_us);
-    jw_key(out, "reason");
-    jw_slice(out, v.online ? (struct slice){NULL, 0} : v.reason);
+    jw_member_text(out, "device", id);
+    jw_member_bool(out, "online", v.online);
+    jw_member_time(out, "since", v.since_us);
+    jw_member_time(out, "last_seen", v.seen_us);
+    jw_member_text(out, "reason", v.online ? (struct slice){NULL, 0} : v.reason);
     jw_key(out, "connection");
     if (v.online && !col_is_null(s, 4)) {
         jw_object(out);
@@ -89,10 +70,8 @@ static void write_never(struct jw *out, const char *id)
 {
     static const char *const nulls[] = {"since", "last_seen", "reason", "connection"};
     jw_object(out);
-    jw_key(out, "device");
-    jw_str(out, id);
-    jw_key(out, "online");
-    jw_bool(out, false);
+    jw_member_str(out, "device", id);
+    jw_member_bool(out, "online", false);
     for (size_t i = 0; i < sizeof(nulls) / sizeof(nulls[0]); i++) {
         jw_key(out, nulls[i]);
         jw_null(out);
@@ -154,12 +133,10 @@ enum status presence_list(struct tx *tx, const struct presence_filter *f, struct
 static void write_session(struct jw *out, struct stmt *s)
 {
     jw_object(out);
-    write_time(out, "start", s, 1);
-    write_time(out, "end", s, 2);
-    jw_key(out, "reason");
-    jw_slice(out, col_text(s, 3));
-    jw_key(out, "detail");
-    jw_slice(out, col_text(s, 4));
+    jw_member_time_col(out, "start", s, 1);
+    jw_member_time_col(out, "end", s, 2);
+    jw_member_text(out, "reason", col_text(s, 3));
+    jw_member_text(out, "detail", col_text(s, 4));
     write_connection(out, s, 5);
     jw_object_end(out);
 }

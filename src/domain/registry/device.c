@@ -2,8 +2,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-#include "base/clock.h"
 #include "core/ids.h"
+#include "core/member.h"
 #include "domain/audit/audit.h"
 #include "domain/registry/registry_priv.h"
 #define SQL_DEVICE_DEFINE
@@ -122,12 +122,9 @@ static enum status publish(struct tx *tx, const struct device_ref *d, const char
     struct jw w;
     jw_init(&w, &text);
     jw_object(&w);
-    jw_key(&w, "device");
-    jw_str(&w, d->id);
-    jw_key(&w, "action");
-    jw_str(&w, action);
-    jw_key(&w, "version");
-    jw_int(&w, d->version);
+    jw_member_str(&w, "device", d->id);
+    jw_member_str(&w, "action", action);
+    jw_member_int(&w, "version", d->version);
     jw_object_end(&w);
     struct event *ev = event_new(EV_DEVICE, d->tenant, d->row, d->id, tx->now_us, buf_view(&text));
     return tx_event(tx, ev) ? ST_OK : err_set(err, ST_NOMEM, "no memory");
@@ -137,18 +134,6 @@ static enum status record(struct tx *tx, const char *action, const struct device
                           struct slice after, struct err *err)
 {
     return audit_write_for(tx, d->tenant, action, "device", slice_str(d->id), before, after, err);
-}
-
-static void write_text_member(struct jw *w, const char *key, struct slice text)
-{
-    jw_key(w, key);
-    jw_slice(w, text);
-}
-
-static void write_json_member(struct jw *w, const char *key, struct slice json)
-{
-    jw_key(w, key);
-    jw_raw(w, json);
 }
 
 // --- create ------------------------------------------------------------------------------------------------------
@@ -184,11 +169,11 @@ static enum status record_created(struct tx *tx, const struct device_desc *desc,
     struct jw w;
     jw_init(&w, &text);
     jw_object(&w);
-    write_text_member(&w, "name", desc->name);
-    write_text_member(&w, "model", desc->model);
-    write_json_member(&w, "tags", texts->tags);
-    write_json_member(&w, "attributes", texts->attributes);
-    write_json_member(&w, "keys", texts->keys);
+    jw_member_text(&w, "name", desc->name);
+    jw_member_text(&w, "model", desc->model);
+    jw_member_json(&w, "tags", texts->tags);
+    jw_member_json(&w, "attributes", texts->attributes);
+    jw_member_json(&w, "keys", texts->keys);
     jw_object_end(&w);
     if (text.failed) {
         return err_set(err, ST_NOMEM, "no memory");
@@ -537,21 +522,15 @@ enum status device_delete(struct tx *tx, struct device_ref *d, int64_t if_versio
 
 enum status device_row_write(struct tx *tx, struct stmt *row, bool groups, struct jw *out, struct err *err)
 {
-    char created[CLOCK_RFC3339_MAX];
-    char updated[CLOCK_RFC3339_MAX];
-    clock_rfc3339(col_i64(row, 9), created);
-    clock_rfc3339(col_i64(row, 10), updated);
     jw_object(out);
-    write_text_member(out, "id", col_text(row, 1));
-    write_text_member(out, "name", col_text(row, 2));
-    write_text_member(out, "model", col_text(row, 3));
-    jw_key(out, "state");
-    jw_str(out, device_state_text((enum device_state)col_i64(row, 4)));
-    jw_key(out, "version");
-    jw_int(out, col_i64(row, 5));
-    write_json_member(out, "tags", col_text(row, 6));
-    write_json_member(out, "attributes", col_text(row, 7));
-    write_json_member(out, "keys", col_text(row, 8));
+    jw_member_text(out, "id", col_text(row, 1));
+    jw_member_text(out, "name", col_text(row, 2));
+    jw_member_text(out, "model", col_text(row, 3));
+    jw_member_str(out, "state", device_state_text((enum device_state)col_i64(row, 4)));
+    jw_member_int(out, "version", col_i64(row, 5));
+    jw_member_json(out, "tags", col_text(row, 6));
+    jw_member_json(out, "attributes", col_text(row, 7));
+    jw_member_json(out, "keys", col_text(row, 8));
     if (groups) {
         jw_key(out, "groups");
         enum status st = group_write_of_device(tx, (uint64_t)col_i64(row, 0), out, err);
@@ -559,10 +538,8 @@ enum status device_row_write(struct tx *tx, struct stmt *row, bool groups, struc
             return st;
         }
     }
-    jw_key(out, "created");
-    jw_str(out, created);
-    jw_key(out, "updated");
-    jw_str(out, updated);
+    jw_member_time(out, "created", col_i64(row, 9));
+    jw_member_time(out, "updated", col_i64(row, 10));
     jw_object_end(out);
     return ST_OK;
 }

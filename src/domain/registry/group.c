@@ -1,9 +1,8 @@
 // Groups: named sets of devices of one tenant.
-#include <inttypes.h>
 
-#include "base/clock.h"
 #include "base/utf8.h"
 #include "core/ids.h"
+#include "core/member.h"
 #include "core/page.h"
 #include "domain/audit/audit.h"
 #include "domain/registry/registry_priv.h"
@@ -110,8 +109,7 @@ static enum status record_member(struct tx *tx, const struct group_ref *g, const
     struct jw w;
     jw_init(&w, &text);
     jw_object(&w);
-    jw_key(&w, "device");
-    jw_str(&w, d->id);
+    jw_member_str(&w, "device", d->id);
     jw_object_end(&w);
     return audit_write(tx, added ? "group.add" : "group.remove", "group", slice_str(g->id),
                        added ? none : buf_view(&text), added ? buf_view(&text) : none, err);
@@ -174,17 +172,11 @@ enum status group_forget_device(struct tx *tx, uint64_t device, struct err *err)
 
 static void write_row(struct stmt *s, struct jw *out)
 {
-    char created[CLOCK_RFC3339_MAX];
-    clock_rfc3339(col_i64(s, 3), created);
     jw_object(out);
-    jw_key(out, "id");
-    jw_slice(out, col_text(s, 0));
-    jw_key(out, "description");
-    jw_slice(out, col_text(s, 1));
-    jw_key(out, "members");
-    jw_int(out, col_i64(s, 2));
-    jw_key(out, "created");
-    jw_str(out, created);
+    jw_member_text(out, "id", col_text(s, 0));
+    jw_member_text(out, "description", col_text(s, 1));
+    jw_member_int(out, "members", col_i64(s, 2));
+    jw_member_time(out, "created", col_i64(s, 3));
     jw_object_end(out);
 }
 

@@ -5,8 +5,8 @@
 #include <stdlib.h>
 
 #include "core/ids.h"
+#include "core/member.h"
 #include "core/page.h"
-#include "core/when.h"
 #include "domain/audit/audit.h"
 #include "domain/registry/registry.h"
 #include "domain/trace/trace_priv.h"
@@ -53,34 +53,20 @@ static void write_row(const struct trace_row *r, struct jw *out)
     char id[24];
     snprintf(id, sizeof(id), "%llu", (unsigned long long)r->row);
     jw_object(out);
-    jw_key(out, "id");
-    jw_str(out, id);
+    jw_member_str(out, "id", id);
     for (unsigned i = 0; i < TRACE_SUBJECT__COUNT; i++) {
         jw_key(out, subjects[i]);
         jw_str(out, i == r->subject ? r->value : NULL);
     }
-    jw_key(out, "state");
-    jw_str(out, r->ended_us == 0 ? "running" : "ended");
-    jw_key(out, "reason");
-    jw_str(out, r->reason[0] != '\0' ? r->reason : NULL);
-    jw_key(out, "created");
-    jw_time_text(out, r->created_us);
-    jw_key(out, "created_by");
-    jw_str(out, r->created_by);
-    jw_key(out, "until");
-    jw_time_text(out, r->until_us);
-    jw_key(out, "ended");
-    if (r->ended_us != 0) {
-        jw_time_text(out, r->ended_us);
-    } else {
-        jw_null(out);
-    }
-    jw_key(out, "records");
-    jw_int(out, r->records);
-    jw_key(out, "bytes");
-    jw_int(out, r->bytes);
-    jw_key(out, "lost");
-    jw_int(out, r->lost);
+    jw_member_str(out, "state", r->ended_us == 0 ? "running" : "ended");
+    jw_member_str(out, "reason", r->reason[0] != '\0' ? r->reason : NULL);
+    jw_member_time(out, "created", r->created_us);
+    jw_member_str(out, "created_by", r->created_by);
+    jw_member_time(out, "until", r->until_us);
+    jw_member_time_or_null(out, "ended", r->ended_us != 0, r->ended_us);
+    jw_member_int(out, "records", r->records);
+    jw_member_int(out, "bytes", r->bytes);
+    jw_member_int(out, "lost", r->lost);
     jw_object_end(out);
 }
 

@@ -278,6 +278,36 @@ static void errors_stick(void **state)
     assert_int_equal(page_end(&p, NULL), why);
 }
 
+static void write_number(struct stmt *s, struct jw *out)
+{
+    jw_int(out, col_i64(s, 0));
+}
+
+static void short_lists_come_whole(void **state)
+{
+    (void)state;
+    static const char *const whole[] = {"{\"items\":[],\"next\":null}", "{\"items\":[1],\"next\":null}",
+                                        "{\"items\":[1,2],\"next\":null}"};
+    for (int64_t there = 0; there <= 2; there++) {
+        char text[64];
+        struct buf out = buf_fixed(text, sizeof(text));
+        struct jw w;
+        jw_init(&w, &out);
+        STMT(s, db, &rows);
+        stmt_bind_i64(s, 1, 0);
+        stmt_bind_i64(s, 2, there);
+        stmt_bind_i64(s, 3, -1);
+        assert_int_equal(page_whole(s, write_number, &w, NULL), ST_OK);
+        assert_true(slice_eq_str(buf_view(&out), whole[there]));
+    }
+    char text[64];
+    struct buf out = buf_fixed(text, sizeof(text));
+    struct jw w;
+    jw_init(&w, &out);
+    STMT(bad, db, &wrong);
+    assert_int_not_equal(page_whole(bad, write_number, &w, NULL), ST_OK);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -288,6 +318,7 @@ int main(void)
         cmocka_unit_test(other_cursors_are_refused),
         cmocka_unit_test(forged_places_start_elsewhere),
         cmocka_unit_test(errors_stick),
+        cmocka_unit_test(short_lists_come_whole),
     };
     return cmocka_run_group_tests(tests, setup, teardown);
 }
