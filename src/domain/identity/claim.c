@@ -2,6 +2,7 @@
 
 #include "base/clock.h"
 #include "base/utf8.h"
+#include "core/find.h"
 #include "core/ids.h"
 #include "core/member.h"
 #include "core/page.h"
@@ -203,8 +204,7 @@ static enum status find(struct tx *tx, struct slice id, uint64_t *ret_row, bool 
         }
     }
     if (!there) {
-        struct slice shown = slice_head(id, ID_MAX);
-        return err_set(err, ST_NOT_FOUND, "no claim \"" SLICE_FMT "\"", SLICE_ARG(shown));
+        return find_missing("claim", id, err);
     }
     *ret_revoked = !col_is_null(s, 1);
     return ST_OK;

@@ -1,5 +1,6 @@
 #include "domain/identity/operator.h"
 
+#include "core/find.h"
 #include "core/ids.h"
 #include "core/member.h"
 #include "core/page.h"
@@ -241,12 +242,7 @@ enum status operator_revoke(struct tx *tx, struct slice name, struct err *err)
     STMT(s, tx->db, &sql_operator[SQL_OPERATOR_FIND]);
     stmt_bind_i64(s, 1, tx->who->tenant);
     stmt_bind_text(s, 2, name);
-    bool row = false;
-    enum status st = stmt_step(s, &row, err);
-    if (st == ST_OK && !row) {
-        struct slice shown = slice_head(name, ID_MAX);
-        st = err_set(err, ST_NOT_FOUND, "no token \"" SLICE_FMT "\"", SLICE_ARG(shown));
-    }
+    enum status st = find_row(s, "token", name, err);
     enum role role = ROLE_OWNER;
     if (st == ST_OK && !role_parse(col_text(s, 1), &role)) {
         st = err_set(err, ST_CORRUPT, "a stored operator token has no valid role");

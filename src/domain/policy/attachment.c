@@ -1,5 +1,6 @@
 // What policies are attached to.
 
+#include "core/find.h"
 #include "core/ids.h"
 #include "core/member.h"
 #include "core/page.h"
@@ -36,13 +37,12 @@ bool policy_target_kind_parse(struct slice text, enum policy_target_kind *ret)
 
 static enum status target_missing(enum policy_target_kind kind, struct slice id, struct err *err)
 {
-    struct slice shown = slice_head(id, ID_MAX);
-    return err_set(err, ST_NOT_FOUND, "no %s \"" SLICE_FMT "\"", policy_target_kind_text(kind), SLICE_ARG(shown));
+    return find_missing(policy_target_kind_text(kind), id, err);
 }
 
 // A row by one statement with tenant and key.
-static enum status find_row(struct tx *tx, int statement, struct slice id, const int64_t *row_id,
-                            struct policy_target *ret, struct err *err)
+static enum status find_target(struct tx *tx, int statement, struct slice id, const int64_t *row_id,
+                               struct policy_target *ret, struct err *err)
 {
     STMT(s, tx->db, &sql_attachment[statement]);
     stmt_bind_i64(s, 1, tx->who->tenant);
@@ -51,11 +51,7 @@ static enum status find_row(struct tx *tx, int statement, struct slice id, const
     } else {
         stmt_bind_text(s, 2, id);
     }
-    bool row = false;
-    enum status st = stmt_step(s, &row, err);
-    if (st == ST_OK && !row) {
-        st = target_missing(ret->kind, id, err);
-    }
+    enum status st = find_row(s, policy_target_kind_text(ret->kind), id, err);
     if (st == ST_OK) {
         ret->row = (uint64_t)col_i64(s, 0);
     }
@@ -88,12 +84,12 @@ static enum status find_claim(struct tx *tx, struct slice id, struct policy_targ
     if (!row_id_parse(id, &row)) {
         return target_missing(TARGET_CLAIM, id, err);
     }
-    return find_row(tx, SQL_ATTACHMENT_CLAIM, id, &(int64_t){(int64_t)row}, ret, err);
+    return find_target(tx, SQL_ATTACHMENT_CLAIM, id, &(int64_t){(int64_t)row}, ret, err);
 }
 
 static enum status find_token(struct tx *tx, struct slice id, struct policy_target *ret, struct err *err)
 {
-    return find_row(tx, SQL_ATTACHMENT_TOKEN, id, NULL, ret, err);
+    return find_target(tx, SQL_ATTACHMENT_TOKEN, id, NULL, ret, err);
 }
 
 // Nobody names another tenant than their own.
@@ -110,7 +106,7 @@ static enum status find_tenant(struct tx *tx, struct slice id, struct policy_tar
         return target_missing(TARGET_TENANT, id, err);
     }
     ret->row = tx->who->tenant;
-    return slice_to_cstr(col_text(s, 0), ret->id, sizeof(ret->id)) ? ST_OK : ST_CORRUPT;
+    return find_id(s, 0, "tenant", ret->id, err);
 }
 
 enum status policy_target_find(struct tx *tx, enum policy_target_kind kind, struct slice id, struct policy_target *ret,

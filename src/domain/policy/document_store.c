@@ -3,6 +3,7 @@
 #include <stdlib.h>
 
 #include "base/utf8.h"
+#include "core/find.h"
 #include "core/ids.h"
 #include "core/member.h"
 #include "core/page.h"
@@ -21,20 +22,13 @@ enum status policy_find(struct tx *tx, struct slice id, struct policy_ref *ret, 
     STMT(s, tx->db, &sql_policy[SQL_POLICY_FIND]);
     stmt_bind_i64(s, 1, tx->who->tenant);
     stmt_bind_text(s, 2, id);
-    bool row = false;
-    enum status st = stmt_step(s, &row, err);
+    enum status st = find_row(s, "policy", id, err);
     if (st != ST_OK) {
         return st;
     }
-    if (!row) {
-        struct slice shown = slice_head(id, ID_MAX);
-        return err_set(err, ST_NOT_FOUND, "no policy \"" SLICE_FMT "\"", SLICE_ARG(shown));
-    }
     ret->row = (uint64_t)col_i64(s, 0);
     ret->version = col_i64(s, 1);
-    return slice_to_cstr(col_text(s, 2), ret->id, sizeof(ret->id))
-               ? ST_OK
-               : err_set(err, ST_CORRUPT, "a stored policy has no valid id");
+    return find_id(s, 2, "policy", ret->id, err);
 }
 
 // --- checks ------------------------------------------------------------------------------------------------------
@@ -216,11 +210,7 @@ static enum status load(struct tx *tx, const struct policy_ref *p, struct stored
 {
     STMT(s, tx->db, &sql_policy[SQL_POLICY_GET]);
     stmt_bind_i64(s, 1, (int64_t)p->row);
-    bool row = false;
-    enum status st = stmt_step(s, &row, err);
-    if (st == ST_OK && !row) {
-        st = err_set(err, ST_NOT_FOUND, "no policy \"%s\"", p->id);
-    }
+    enum status st = find_row(s, "policy", slice_str(p->id), err);
     if (st != ST_OK) {
         return st;
     }
@@ -329,11 +319,7 @@ enum status policy_write(struct tx *tx, const struct policy_ref *p, struct jw *o
 {
     STMT(s, tx->db, &sql_policy[SQL_POLICY_GET]);
     stmt_bind_i64(s, 1, (int64_t)p->row);
-    bool row = false;
-    enum status st = stmt_step(s, &row, err);
-    if (st == ST_OK && !row) {
-        st = err_set(err, ST_NOT_FOUND, "no policy \"%s\"", p->id);
-    }
+    enum status st = find_row(s, "policy", slice_str(p->id), err);
     if (st == ST_OK) {
         write_row(s, true, out);
     }

@@ -2,6 +2,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "core/find.h"
 #include "core/ids.h"
 #include "core/member.h"
 #include "domain/audit/audit.h"
@@ -21,20 +22,15 @@ enum status device_find(struct tx *tx, struct slice id, struct device_ref *ret, 
     STMT(s, tx->db, &sql_device[SQL_DEVICE_FIND]);
     stmt_bind_i64(s, 1, tx->who->tenant);
     stmt_bind_text(s, 2, id);
-    bool row = false;
-    enum status st = stmt_step(s, &row, err);
+    enum status st = find_row(s, "device", id, err);
     if (st != ST_OK) {
         return st;
-    }
-    if (!row) {
-        struct slice shown = slice_head(id, ID_MAX);
-        return err_set(err, ST_NOT_FOUND, "no device \"" SLICE_FMT "\"", SLICE_ARG(shown));
     }
     ret->row = (uint64_t)col_i64(s, 0);
     ret->tenant = tx->who->tenant;
     ret->state = (enum device_state)col_i64(s, 1);
     ret->version = col_i64(s, 2);
-    return slice_to_cstr(col_text(s, 3), ret->id, sizeof(ret->id)) ? ST_OK : ST_CORRUPT;
+    return find_id(s, 3, "device", ret->id, err);
 }
 
 enum status device_find_row(struct tx *tx, uint64_t row_id, struct device_ref *ret, struct err *err)
@@ -53,7 +49,7 @@ enum status device_find_row(struct tx *tx, uint64_t row_id, struct device_ref *r
     ret->tenant = (uint32_t)col_i64(s, 0);
     ret->state = (enum device_state)col_i64(s, 1);
     ret->version = col_i64(s, 2);
-    return slice_to_cstr(col_text(s, 3), ret->id, sizeof(ret->id)) ? ST_OK : ST_CORRUPT;
+    return find_id(s, 3, "device", ret->id, err);
 }
 
 static enum status check_version(const struct device_ref *d, int64_t if_version, struct err *err)
@@ -275,10 +271,9 @@ static enum status load_device(struct tx *tx, const struct device_ref *d, json_t
     } columns[] = {{"name", 't', 2}, {"model", 't', 3}, {"tags", 'j', 6}, {"attributes", 'j', 7}, {"keys", 'j', 8}};
     STMT(s, tx->db, &sql_device[SQL_DEVICE_GET]);
     stmt_bind_i64(s, 1, (int64_t)d->row);
-    bool row = false;
-    enum status st = stmt_step(s, &row, err);
-    if (st != ST_OK || !row) {
-        return st != ST_OK ? st : err_set(err, ST_NOT_FOUND, "no device \"%s\"", d->id);
+    enum status st = find_row(s, "device", slice_str(d->id), err);
+    if (st != ST_OK) {
+        return st;
     }
     json_t *doc = json_object();
     st = doc != NULL ? ST_OK : err_set(err, ST_NOMEM, "no memory");
@@ -548,10 +543,6 @@ enum status device_write(struct tx *tx, const struct device_ref *d, struct jw *o
 {
     STMT(s, tx->db, &sql_device[SQL_DEVICE_GET]);
     stmt_bind_i64(s, 1, (int64_t)d->row);
-    bool row = false;
-    enum status st = stmt_step(s, &row, err);
-    if (st == ST_OK && !row) {
-        st = err_set(err, ST_NOT_FOUND, "no device \"%s\"", d->id);
-    }
+    enum status st = find_row(s, "device", slice_str(d->id), err);
     return st == ST_OK ? device_row_write(tx, s, true, out, err) : st;
 }

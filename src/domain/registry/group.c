@@ -1,6 +1,7 @@
 // Groups: named sets of devices of one tenant.
 
 #include "base/utf8.h"
+#include "core/find.h"
 #include "core/ids.h"
 #include "core/member.h"
 #include "core/page.h"
@@ -16,17 +17,12 @@ enum status group_find(struct tx *tx, struct slice id, struct group_ref *ret, st
     STMT(s, tx->db, &sql_device_group[SQL_DEVICE_GROUP_FIND]);
     stmt_bind_i64(s, 1, tx->who->tenant);
     stmt_bind_text(s, 2, id);
-    bool row = false;
-    enum status st = stmt_step(s, &row, err);
+    enum status st = find_row(s, "group", id, err);
     if (st != ST_OK) {
         return st;
     }
-    if (!row) {
-        struct slice shown = slice_head(id, ID_MAX);
-        return err_set(err, ST_NOT_FOUND, "no group \"" SLICE_FMT "\"", SLICE_ARG(shown));
-    }
     ret->row = (uint64_t)col_i64(s, 0);
-    return slice_to_cstr(col_text(s, 1), ret->id, sizeof(ret->id)) ? ST_OK : ST_CORRUPT;
+    return find_id(s, 1, "group", ret->id, err);
 }
 
 static enum status check_group(struct tx *tx, struct slice id, struct slice description, struct err *err)
@@ -184,11 +180,7 @@ enum status group_write(struct tx *tx, const struct group_ref *g, struct jw *out
 {
     STMT(s, tx->db, &sql_device_group[SQL_DEVICE_GROUP_GET]);
     stmt_bind_i64(s, 1, (int64_t)g->row);
-    bool row = false;
-    enum status st = stmt_step(s, &row, err);
-    if (st == ST_OK && !row) {
-        st = err_set(err, ST_NOT_FOUND, "no group \"%s\"", g->id);
-    }
+    enum status st = find_row(s, "group", slice_str(g->id), err);
     if (st == ST_OK) {
         write_row(s, out);
     }
