@@ -25,7 +25,8 @@ enum down_close {
     DOWN_CLOSE_DELETED,
     DOWN_CLOSE_SUSPENDED,
     DOWN_CLOSE_SHUTDOWN,
-    DOWN_CLOSE_ADMIN // an operator has ended the session
+    DOWN_CLOSE_ADMIN, // an operator has ended the session
+    DOWN_CLOSE_BANNED // an operator has banned the device or client id
 };
 
 struct down {

@@ -786,9 +786,25 @@ bool ban_address(const struct core *c, struct slice addr)
     (void)c;
     return slice_starts(addr, SLICE("203.0.113.66:"));
 }
-enum status ban_flapping(struct tx *tx, struct slice client_id, struct slice addr, struct err *err)
+void ban_takeover(struct core *c, const struct principal *who, struct slice client_id)
+{
+    (void)c;
+    (void)who;
+    (void)client_id;
+    fail_msg("no connection of the fake core takes over another one");
+}
+bool broker_connected(const struct core *c, const struct principal *who, struct slice client_id)
+{
+    (void)c;
+    (void)who;
+    (void)client_id;
+    return false;
+}
+enum status ban_flapping(struct tx *tx, const struct principal *who, struct slice client_id, struct slice addr,
+                         struct err *err)
 {
     (void)tx;
+    assert_int_not_equal(who->kind, WHO_NOBODY); // never before it is known who comes
     (void)addr;
     return slice_eq_str(client_id, "flapping") ? err_set(err, ST_FORBIDDEN, "flapping") : ST_OK;
 }
@@ -872,6 +888,12 @@ enum status presence_disconnected(struct tx *tx, struct link *link, struct slice
     slice_to_cstr(reason, tx->core->reason, sizeof(tx->core->reason));
     slice_to_cstr(detail, tx->core->detail, sizeof(tx->core->detail));
     return ST_OK;
+}
+struct link *presence_link(struct core *c, uint64_t device)
+{
+    (void)c;
+    (void)device;
+    return NULL;
 }
 static enum device_state fake_device_state = DEVICE_ACTIVE;
 enum status device_find_row(struct tx *tx, uint64_t row, struct device_ref *ret, struct err *err)

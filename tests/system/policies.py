@@ -309,13 +309,25 @@ def passwords(w):
 def bans(w):
     s = w.s
     w.device("b1")
-    c = w.connect("b1", "b1-client")
+    w.policy("b", allow("b/#"))
+    w.attach("b", "device", "b1")
+    w.device("b2", "b")
+    watcher = w.connect("b2")
+    assert watcher.subscribe("b/will") == [1]
+    c = w.connect("b1", "b1-client", will=("b/will", b"in the name of the banned", 0))
+    assert c.publish("b/kept", b"1", qos=1, retain=True) in GRANTED
     ban = s.api("POST", "/api/v1/bans", {"kind": "device", "value": "b1", "reason": "stolen"})
-    c.wait_closed(2)
+    assert c.wait_closed(2).reason == BANNED
     refused(w.client("b1"), BANNED)
+    assert "b/kept" in [r["topic"] for r in s.api("GET", "/api/v1/retained")["items"]], "a ban for a while has deleted something for good"
     s.api("DELETE", f"/api/v1/bans/{ban['id']}")
-    w.connect("b1").disconnect()
+    c = w.connect("b1", "b1-client", will=("b/will", b"in the name of the banned", 0))
+    other = w.connect("b2", "b2-client")  # another client id: it is not meant
     ban = s.api("POST", "/api/v1/bans", {"kind": "client_id", "value": "b1-client", "ttl": "2s"})
+    assert c.wait_closed(2).reason == BANNED
+    assert other.publish("b/x", b"1", qos=1) == 0x10
+    silent(watcher)
+    other.disconnect()
     refused(w.client("b1", "b1-client"), BANNED)
     w.connect("b1").disconnect()
     time.sleep(2.1)
@@ -377,7 +389,7 @@ def limits(w):
 
 
 def flapping():
-    with muster.Server(args=["--ban.flapping_connects=5", "--mqtt.connects_limit_loopback=true"]) as s:
+    with muster.Server(args=["--ban.flapping_connects=5", "--mqtt.connects_limit_loopback=true", "--identity.auth_failures=0"]) as s:
         w = World(s)
         w.device("f1")
         w.device("f2")
@@ -390,7 +402,42 @@ def flapping():
                 assert e.reason == BANNED, hex(e.reason)
         assert 4 <= let_in <= 5, let_in
         w.connect("f2").disconnect()  # a neighbour behind the same address
+        for _ in range(12):  # strangers who use its name, from the same address
+            refused(mqtt.Client("127.0.0.1", s.ports["mqtt"], "f2", "x", "nonsense"), 0x86)
+        w.connect("f2").disconnect()
         assert s.metric('muster_banned_total{kind="flapping"}') >= 7
+
+
+def taken_over_counts_once():
+    """Where all places are taken, whoever has one may still come anew: what is replaced and what replaces it are one."""
+    with muster.Server(args=["--quota.tenant_connections=2", "--broker.sessions_max=1"]) as s:
+        w = World(s)
+        for name in ("o1", "o2", "o3"):
+            w.device(name)
+        first, other = w.connect("o1"), w.connect("o2", "o2-a")
+        refused(w.client("o3"), QUOTA)
+        again = w.connect("o1")
+        assert first.wait_closed(5).reason == 0x8E
+        w.connect("o2", "o2-b")  # the same device under another client id
+        assert other.wait_closed(5).reason == 0x8E
+        refused(w.client("o3"), QUOTA)
+        again.disconnect()
+        c = w.connect("o1", properties=HOUR)
+        assert b"\x11\0\0\0\0" not in c.connack[2], "the first session is not stored"
+        c = w.connect("o1", properties=HOUR)  # a clean start in place of its stored session
+        assert b"\x11\0\0\0\0" not in c.connack[2], "a session that replaces another one finds no place"
+        c = w.connect("o2", "o2-c", properties=HOUR)
+        assert b"\x11\0\0\0\0" in c.connack[2], "a second session is stored where one is allowed"
+
+
+def doubled_credential():
+    """Two clients with one credential throw each other out, whatever they call themselves."""
+    with muster.Server(args=["--ban.flapping_connects=0"]) as s:
+        w = World(s)
+        w.device("t1")
+        for i in range(12):
+            w.connect("t1", "xy"[i % 2])
+        muster.wait_for("the report", lambda: w.audit("security.takeovers"))
 
 
 def anonymous():
@@ -415,7 +462,7 @@ def main():
             start = time.monotonic()
             test(w)
             print(f"{test.__name__}: ok ({time.monotonic() - start:.1f} s)", flush=True)
-    for test in (flapping, anonymous):
+    for test in (flapping, taken_over_counts_once, doubled_credential, anonymous):
         test()
         print(f"{test.__name__}: ok", flush=True)
 

@@ -126,6 +126,8 @@ struct broker_open {
 enum status broker_open(struct tx *tx, struct link *link, const struct broker_open *in,
                         struct broker_session **ret_session, bool *ret_present, uint32_t *ret_expiry_s,
                         uint16_t **ret_inbound, size_t *ret_inbound_len, struct err *err);
+// Has this principal a live connection of this client id, which its next CONNECT takes over? Core thread.
+bool broker_connected(const struct core *c, const struct principal *who, struct slice client_id);
 // The connection of `link` has ended. will: publish it (not after DISCONNECT with 0x00; checked against the permit of now);
 // expiry_s: as changed by DISCONNECT, or UINT32_MAX - 1 to leave it. No effect when another connection has the session.
 #define BROKER_EXPIRY_KEEP (UINT32_MAX - 1)

@@ -71,6 +71,7 @@ struct tenant_state {
     uint32_t tenant;
     struct events_sub *listening; // mirror.c; NULL: nobody wants its mirror topics
     uint32_t durable;             // sessions
+    int32_t durable_pending;      // what the batch under way will add to them
     uint32_t retained;            // messages
     struct tree retained_names;   // value: struct retained_name
 };
@@ -310,6 +311,7 @@ enum status will_on_close(struct tx *tx, const struct will_key *k, uint64_t conn
                           struct err *err);
 // The session ends: what waits for its delay is sent now.
 enum status will_on_end(struct tx *tx, const struct will_key *k, struct err *err);
+enum status will_del(struct tx *tx, const struct will_key *k, struct err *err); // unsent
 enum status will_fire_due(struct tx *tx, struct err *err);
 // Those of one owner; *ret_n: how many there were.
 enum status will_forget(struct tx *tx, uint8_t kind, uint64_t row, int64_t *ret_n, struct err *err);

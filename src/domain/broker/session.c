@@ -122,20 +122,30 @@ void session_end(struct broker *b, struct broker_session *s)
     session_table_del(&b->sessions, s);
 }
 
+// Sessions made and erased in this batch, as the limit counts them; settled when it is committed or undone.
+static void pending_add(struct broker *b, const struct broker_session *s, int n)
+{
+    struct tenant_state *t = map_get_u64(&b->tenants, s->tenant);
+    if (t != NULL) { // made with the first session
+        t->durable_pending += n;
+    }
+}
+
 // What the commit of erasing does: `session` is NULL when nobody has it in memory yet.
 static void erase_commit(struct core *c, void *arg)
 {
     struct broker_session *s = arg;
     s->ending--;
+    pending_add(broker_of(c), s, 1);
     session_end(broker_of(c), s);
     broker_session_unref(s);
 }
 
 static void erase_undo(struct core *c, void *arg)
 {
-    (void)c;
     struct broker_session *s = arg;
     s->ending--;
+    pending_add(broker_of(c), s, 1);
     broker_session_unref(s);
 }
 
@@ -163,6 +173,7 @@ enum status session_erase(struct tx *tx, uint32_t tenant, int64_t row, struct sl
     if (s != NULL) {
         broker_session_ref(s);
         s->ending++;
+        pending_add(b, s, -1);
         if (!tx_after_commit(tx, erase_commit, erase_undo, s)) {
             erase_undo(tx->core, s);
             return err_set(err, ST_NOMEM, "no memory to end a session");
@@ -325,7 +336,7 @@ static void close_link(struct link *link, enum down_close why)
     }
 }
 
-static void not_fresh(struct broker *b, const struct broker_session *s)
+static void not_fresh(struct broker *b, struct broker_session *s)
 {
     struct broker_session **at = &b->fresh;
     while (*at != NULL && *at != s) {
@@ -333,6 +344,7 @@ static void not_fresh(struct broker *b, const struct broker_session *s)
     }
     if (*at != NULL) {
         *at = s->next;
+        pending_add(b, s, -1);
     }
 }
 
@@ -409,6 +421,12 @@ static enum status arrive(struct tx *tx, struct broker_session *s, struct link *
     return ST_OK;
 }
 
+bool broker_connected(const struct core *c, const struct principal *who, struct slice client_id)
+{
+    const struct broker_session *s = session_table_find(&broker_of(c)->sessions, who->tenant, client_id);
+    return s != NULL && s->link != NULL && s->owner_kind == who->kind && s->owner == who->row;
+}
+
 // --- CONNECT: the operation --------------------------------------------------------------------------------------
 
 static enum status row_add(struct tx *tx, const struct broker_session *s, const struct link *link, uint32_t expiry_s,
@@ -437,7 +455,7 @@ static enum status begin(struct tx *tx, const struct link *link, const struct br
     if (*ret == NULL || t == NULL) {
         return err_set(err, ST_NOMEM, "no memory for one more session");
     }
-    if (*expiry_s > 0 && t->durable >= b->settings.sessions_max) {
+    if (*expiry_s > 0 && (int64_t)t->durable + t->durable_pending >= (int64_t)b->settings.sessions_max) {
         log_warn("broker", "a session ends with its connection: the tenant has as many as broker.sessions_max allows",
                  LOGSL("client", in->client_id), LOGU("tenant", link->who.tenant));
         *expiry_s = 0;
@@ -448,6 +466,7 @@ static enum status begin(struct tx *tx, const struct link *link, const struct br
     (*ret)->row = b->next_session_row++;
     (*ret)->next = b->fresh;
     b->fresh = *ret;
+    pending_add(b, *ret, 1);
     return row_add(tx, *ret, link, *expiry_s, err);
 }
 

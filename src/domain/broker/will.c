@@ -34,7 +34,7 @@ enum status will_put(struct tx *tx, const struct link *link, struct slice client
     return stmt_run(s, err);
 }
 
-static enum status will_del(struct tx *tx, const struct will_key *k, struct err *err)
+enum status will_del(struct tx *tx, const struct will_key *k, struct err *err)
 {
     STMT(s, tx->db, &sql_broker_will[SQL_BROKER_WILL_DEL]);
     stmt_bind_i64(s, 1, k->tenant);

@@ -63,8 +63,7 @@ static enum status by_psk(struct tx *tx, const struct credential *cred, struct d
 }
 
 // Who asked for a tenant's name in TLS can only be of this tenant.
-static enum status check_tenant(struct tx *tx, const struct credential *cred, const struct device_ref *d,
-                                struct err *err)
+static enum status check_tenant(struct tx *tx, const struct credential *cred, uint32_t tenant, struct err *err)
 {
     if (cred->tenant.len == 0) {
         return ST_OK;
@@ -73,7 +72,7 @@ static enum status check_tenant(struct tx *tx, const struct credential *cred, co
     stmt_bind_text(s, 1, cred->tenant);
     bool row = false;
     enum status st = stmt_step(s, &row, err);
-    return st == ST_OK && (!row || col_i64(s, 0) != d->tenant)
+    return st == ST_OK && (!row || col_i64(s, 0) != tenant)
                ? err_set(err, ST_UNAUTHENTICATED, "the server name belongs to another tenant")
                : st;
 }
@@ -271,29 +270,26 @@ static enum status come_in(struct tx *tx, const struct principal *who, const str
     return st;
 }
 
-enum status identity_authenticate(struct tx *tx, const struct credential *cred, struct principal *ret,
-                                  struct device_ref *ret_device, struct err *err)
+// Who began an exchange or gave a password is whoever that proves, and nobody when it proves nothing.
+static bool login_decides(const struct credential *cred)
+{
+    return cred->login != NULL && (cred->login->state == LOGIN_PROVED || cred->login->state == LOGIN_WRONG);
+}
+
+static enum status as_device(struct tx *tx, const struct credential *cred, struct principal *ret,
+                             struct device_ref *ret_device, struct err *err)
 {
     struct device_ref d = {.row = 0};
     struct cert_row c = {.lineage = 0};
     uint64_t lineage = 0;
-    bool has_cert = cred->cert_sha256 != NULL;
-    if (is_claim(cred)) {
-        return identity_claim(tx, cred->password, cred->peer_addr, ret, err);
-    }
-    struct slice operator_token = operator_token_of(cred);
-    if (operator_token.p != NULL) {
-        return as_application(tx, cred, operator_token, ret, err);
-    }
-    if (is_anonymous(tx, cred)) {
-        *ret = anonymous_principal(cred);
-        return ST_OK;
-    }
-    enum status st = has_cert                     ? by_cert(tx, cred, &c, &d, err)
-                     : cred->psk_identity.len > 0 ? by_psk(tx, cred, &d, &lineage, err)
-                                                  : without_cert(tx, cred, &d, &lineage, err);
+    bool by_login = login_decides(cred);
+    bool has_cert = cred->cert_sha256 != NULL && !by_login;
+    bool has_psk = cred->psk_identity.len > 0 && !by_login;
+    enum status st = has_cert  ? by_cert(tx, cred, &c, &d, err)
+                     : has_psk ? by_psk(tx, cred, &d, &lineage, err)
+                               : without_cert(tx, cred, &d, &lineage, err);
     if (st == ST_OK) {
-        st = check_tenant(tx, cred, &d, err);
+        st = check_tenant(tx, cred, d.tenant, err);
     }
     struct principal who = device_principal(&d, cred->peer_addr);
     who.lineage = has_cert ? c.lineage : lineage;
@@ -303,6 +299,30 @@ enum status identity_authenticate(struct tx *tx, const struct credential *cred, 
     if (st == ST_OK) {
         *ret = who;
         *ret_device = d;
+    }
+    return st;
+}
+
+enum status identity_authenticate(struct tx *tx, const struct credential *cred, struct principal *ret,
+                                  struct device_ref *ret_device, struct err *err)
+{
+    struct principal who = {.tenant = 0};
+    struct slice operator_token = operator_token_of(cred);
+    enum status st = ST_OK;
+    if (is_claim(cred)) {
+        st = identity_claim(tx, cred->password, cred->peer_addr, &who, err);
+    } else if (operator_token.p != NULL) {
+        st = as_application(tx, cred, operator_token, &who, err);
+    } else if (is_anonymous(tx, cred)) {
+        who = anonymous_principal(cred);
+    } else {
+        return as_device(tx, cred, ret, ret_device, err);
+    }
+    if (st == ST_OK) {
+        st = check_tenant(tx, cred, who.tenant, err);
+    }
+    if (st == ST_OK) {
+        *ret = who;
     }
     return st;
 }

@@ -33,7 +33,8 @@ struct credential {
 // mqtt:connect, else ST_FORBIDDEN) or WHO_ANONYMOUS (tenant "default", no row). ST_UNAUTHENTICATED: unknown or wrong credential (the text is for the log, not for the stranger);
 // ST_FORBIDDEN: known but revoked, expired, suspended or retired; ST_LIMIT: too many failures from this address.
 // Order: certificate; pre-shared key; username+password = device id + access token; username alone = access token. A certificate or pre-shared key
-// decides alone: what else was sent does not help when it is not known. It is nothing to guess, so the limit does not stop it. Nor
+// decides alone: what else was sent does not help when it is not known; but an exchange or password that was asked for (cred->login)
+// decides before them. cred->tenant holds for devices, claims and applications alike. It is nothing to guess, so the limit does not stop it. Nor
 // does a neighbour's failure stop a name that came in from the same address within a day: it is counted by itself.
 // The first use of a new certificate supersedes its predecessors; the first connection makes a registered device active.
 // In the audit record the device itself does both, from its address; tx->who is as before when the call returns.

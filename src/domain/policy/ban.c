@@ -66,6 +66,7 @@ struct bans {
     uint32_t prefixes[NET_BITS + 1]; // bans of networks by their length: which lengths to look for
     struct throttle *flapping;       // core thread
     struct rate *takeovers;
+    ban_client_fn on_client; // NULL: nobody is told
 };
 
 static struct bans *bans_of(const struct core *c)
@@ -97,15 +98,17 @@ static const struct conf_key keys[] = {
      .dflt = "60",
      .min = 0,
      .max = 1000000,
-     .help = "CONNECTs a minute with one client id from one address before that client is banned for a minute, longer "
-             "each time; 0 never bans it."},
+     .help =
+         "CONNECTs a minute that one device (or one client id of an application) makes from one address with a good "
+         "credential before it is banned there for a minute, longer each time; 0 never bans it."},
     {.name = "ban.takeovers",
      .type = CONF_INT,
      .dflt = "5",
      .min = 0,
      .max = 1000000,
-     .help = "Takeovers a minute of one client id before they are reported as a doubled credential; 0 never reports "
-             "them."},
+     .help =
+         "Takeovers a minute of one device (of one client id of an application) before they are reported as a doubled "
+         "credential; 0 never reports them."},
 };
 const struct conf_module ban_conf_module = {"Bans", keys, sizeof(keys) / sizeof(keys[0])};
 
@@ -272,10 +275,39 @@ bool ban_address(const struct core *c, struct slice addr)
     return yes;
 }
 
-enum status ban_flapping(struct tx *tx, struct slice client_id, struct slice addr, struct err *err)
+void ban_watch_clients(struct core *c, ban_client_fn fn)
+{
+    struct bans *bs = bans_of(c);
+    if (bs != NULL) {
+        bs->on_client = fn;
+    }
+}
+
+// A device is one; a token or a listener without any may serve many clients.
+static uint64_t principal_key(const struct principal *who, struct slice client_id)
+{
+    uint64_t id = who->kind == WHO_DEVICE ? 0 : hash_bytes(client_id);
+    uint64_t key = hash_u64(hash_u64(id + who->tenant) ^ (who->row + (uint64_t)who->kind));
+    return key != 0 ? key : 1;
+}
+
+static struct security_note note_of(enum security_what what, const struct principal *who, struct slice client_id)
+{
+    bool device = who->kind == WHO_DEVICE;
+    return (struct security_note){.what = what,
+                                  .tenant = who->tenant,
+                                  .client_id = client_id,
+                                  .by = slice_str(who->name),
+                                  .address = slice_str(who->addr),
+                                  .device = device ? who->row : 0,
+                                  .device_id = device ? slice_str(who->name) : none};
+}
+
+enum status ban_flapping(struct tx *tx, const struct principal *who, struct slice client_id, struct slice addr,
+                         struct err *err)
 {
     struct bans *bs = bans_of(tx->core);
-    uint64_t key = rate_source(addr, client_id.p != NULL ? client_id : SLICE(""));
+    uint64_t key = hash_u64(rate_source(addr, none) ^ principal_key(who, client_id));
     int64_t now_us = clock_mono_us();
     int64_t wait_us = 0;
     if (bs == NULL) {
@@ -286,8 +318,8 @@ enum status ban_flapping(struct tx *tx, struct slice client_id, struct slice add
         throttle_failed(bs->flapping, key, now_us);
         was = throttle_blocked(bs->flapping, key, now_us, &wait_us);
         if (was) {
-            security_report(
-                tx->core, &(struct security_note){.what = SECURITY_FLAPPING, .client_id = client_id, .address = addr});
+            struct security_note note = note_of(SECURITY_FLAPPING, who, client_id);
+            security_report(tx->core, &note);
         }
     }
     if (was) {
@@ -320,16 +352,9 @@ enum status ban_check(struct tx *tx, const struct principal *who, struct slice c
 void ban_takeover(struct core *c, const struct principal *who, struct slice client_id)
 {
     struct bans *bs = bans_of(c);
-    uint64_t key = hash_u64(hash_bytes(client_id) + who->tenant);
-    if (bs != NULL && !rate_take(bs->takeovers, key != 0 ? key : 1, clock_mono_us())) {
-        bool device = who->kind == WHO_DEVICE;
-        security_report(c, &(struct security_note){.what = SECURITY_TAKEOVERS,
-                                                   .tenant = who->tenant,
-                                                   .client_id = client_id,
-                                                   .by = slice_str(who->name),
-                                                   .address = slice_str(who->addr),
-                                                   .device = device ? who->row : 0,
-                                                   .device_id = device ? slice_str(who->name) : none});
+    if (bs != NULL && !rate_take(bs->takeovers, principal_key(who, client_id), clock_mono_us())) {
+        struct security_note note = note_of(SECURITY_TAKEOVERS, who, client_id);
+        security_report(c, &note);
     }
 }
 
@@ -477,7 +502,11 @@ enum status ban_create(struct tx *tx, const struct ban_make *m, struct jw *out, 
         st = record(tx, "ban.create", m->kind, v.value, m->reason, err);
     }
     if (st == ST_OK && m->kind == BAN_DEVICE) {
-        st = registry_notify(tx, &d, DEVICE_CHANGE_REVOKED, err);
+        st = registry_notify(tx, &d, DEVICE_CHANGE_BANNED, err);
+    }
+    const struct bans *bs = bans_of(tx->core);
+    if (st == ST_OK && m->kind == BAN_CLIENT_ID && bs != NULL && bs->on_client != NULL) {
+        st = bs->on_client(tx, tenant, v.value, err);
     }
     if (st == ST_OK) {
         write_ban(&v, out);

@@ -2,11 +2,13 @@
 //
 //   address or network   of all tenants, the system owner's to ban; asked before anything else, on the I/O thread
 //   client id, device    of one tenant; asked when it is known who comes
-//   flapping             one client id from one source, connecting more often than `ban.flapping_connects` a minute:
+//   flapping             one principal from one source, let in more often than `ban.flapping_connects` a minute (applications and
+//                        anonymous clients by their client id besides, since many share a token). Who could not prove who it is
+//                        counts for the limit of failures only: a stranger bans nobody.
 //                        1 minute, then 2, 4, ... 64, as throttle.h has it; in memory only
 //
-// Banned clients are told 0x8A (MQTT 5). A ban ends by itself or is lifted. Bans of devices close a live session at once;
-// other bans count at the next CONNECT.
+// Banned clients are told 0x8A (MQTT 5). A ban ends by itself or is lifted. Bans of devices and client ids close the live
+// connection at once, without its will; what the device has retained stays. Bans of addresses count at the next CONNECT.
 #ifndef DOMAIN_BAN_H
 #define DOMAIN_BAN_H
 
@@ -35,12 +37,17 @@ bool ban_kind_parse(struct slice text, enum ban_kind *ret);
 
 // Is this address ("192.0.2.1:1234", "[2001:db8::1]:1", or without port) banned now? Any thread.
 bool ban_address(const struct core *c, struct slice addr);
-// At the beginning of a CONNECT's operation, before the credential is looked at: counts it. ST_FORBIDDEN while it is banned for
-// flapping.
-enum status ban_flapping(struct tx *tx, struct slice client_id, struct slice addr, struct err *err);
+// A CONNECT whose credential is good: counts it. Core thread. ST_FORBIDDEN while it is banned for flapping.
+enum status ban_flapping(struct tx *tx, const struct principal *who, struct slice client_id, struct slice addr,
+                         struct err *err);
 // When it is known who comes. ST_FORBIDDEN.
 enum status ban_check(struct tx *tx, const struct principal *who, struct slice client_id, struct err *err);
-// A live connection of this client id was taken over by the same principal: more than ban.takeovers a minute are reported.
+// Told inside the transaction that bans a client id of a tenant; failing fails the ban. One listener, before core_start; without
+// ban_start none is ever told.
+typedef enum status (*ban_client_fn)(struct tx *tx, uint32_t tenant, struct slice client_id, struct err *err);
+void ban_watch_clients(struct core *c, ban_client_fn fn);
+// A live connection was taken over by the same principal: of a device, whatever client id it had, or of this client id. More than
+// ban.takeovers a minute are reported. Core thread.
 void ban_takeover(struct core *c, const struct principal *who, struct slice client_id);
 
 struct ban_make {

@@ -470,7 +470,8 @@ static enum status device_changed(struct tx *tx, const struct device_ref *d, enu
     static const enum down_close why[] = {[DEVICE_CHANGE_REMOVED] = DOWN_CLOSE_DELETED,
                                           [DEVICE_CHANGE_SUSPENDED] = DOWN_CLOSE_SUSPENDED,
                                           [DEVICE_CHANGE_RETIRED] = DOWN_CLOSE_SUSPENDED,
-                                          [DEVICE_CHANGE_REVOKED] = DOWN_CLOSE_REVOKED};
+                                          [DEVICE_CHANGE_REVOKED] = DOWN_CLOSE_REVOKED,
+                                          [DEVICE_CHANGE_BANNED] = DOWN_CLOSE_BANNED};
     return presence_kick(tx, d->row, why[what]) ? ST_OK : err_set(err, ST_NOMEM, "no memory to close the connection");
 }
 

@@ -75,7 +75,8 @@ enum device_change {
     DEVICE_CHANGE_REMOVED,   // the row is about to go: remove what refers to it, close its session
     DEVICE_CHANGE_SUSPENDED, // close its session
     DEVICE_CHANGE_RETIRED,   // close its session
-    DEVICE_CHANGE_REVOKED    // a credential was revoked: close its session, what is still valid may connect again
+    DEVICE_CHANGE_REVOKED,   // a credential was revoked: close its session, what is still valid may connect again
+    DEVICE_CHANGE_BANNED     // close its session; all it has stays for when the ban ends
 };
 typedef enum status (*registry_watch_fn)(struct tx *tx, const struct device_ref *d, enum device_change what,
                                          struct err *err);

@@ -31,6 +31,7 @@ struct connect_op {
     bool id_assigned, keep_alive_told;
     bool banned;                       // why it failed
     bool counted;                      // as one of its tenant's connections
+    bool other_id;                     // takes over a connection of its device that has another client id
     char username[SCRAM_NAME_MAX + 1]; // of the exchange
     uint16_t keep_alive_s;
     uint16_t window;
@@ -232,14 +233,13 @@ static enum status open_session(struct tx *tx, struct connect_op *co, struct err
     return s;
 }
 
-// Before the credential is looked at, and when it is known who comes.
-static enum status check_bans(struct tx *tx, struct connect_op *co, bool known, struct err *err)
+// Only who has shown who they are counts as connecting too often: nobody can have another client shut out.
+static enum status check_bans(struct tx *tx, struct connect_op *co, struct err *err)
 {
-    enum status s = ST_OK;
-    if (known) {
-        s = ban_check(tx, &co->link->who, co->cred.client_id, err);
-    } else if (co->login.state == LOGIN_NONE && !co->id_assigned) {
-        s = ban_flapping(tx, co->cred.client_id, co->cred.peer_addr, err);
+    const struct principal *who = &co->link->who;
+    enum status s = ban_check(tx, who, co->cred.client_id, err);
+    if (s == ST_OK && (who->kind == WHO_DEVICE || !co->id_assigned)) {
+        s = ban_flapping(tx, who, co->cred.client_id, co->cred.peer_addr, err);
     }
     co->banned = s == ST_FORBIDDEN;
     return s;
@@ -247,20 +247,26 @@ static enum status check_bans(struct tx *tx, struct connect_op *co, bool known, 
 
 static enum status authenticate(struct tx *tx, struct connect_op *co, struct err *err)
 {
-    enum status s = check_bans(tx, co, false, err);
-    if (s != ST_OK) {
-        return s;
-    }
-    s = identity_authenticate(tx, &co->cred, &co->link->who, &co->device, err);
+    enum status s = identity_authenticate(tx, &co->cred, &co->link->who, &co->device, err);
     if (s == ST_UNAUTHENTICATED && co->login.state != LOGIN_ASKED) {
         identity_auth_failed(tx->core, co->cred.peer_addr);
     }
-    return s == ST_OK ? check_bans(tx, co, true, err) : s;
+    return s == ST_OK ? check_bans(tx, co, err) : s;
 }
 
-static enum status count_connection(struct connect_op *co, struct err *err)
+// A connection that is taken over and the one that does it count as one: the old one gives its place back as it closes.
+static enum status count_connection(struct tx *tx, struct connect_op *co, struct err *err)
 {
-    co->counted = quota_take(co->home->front->quotas, co->link->who.tenant, QUOTA_CONNECTIONS, 1);
+    struct quotas *q = co->home->front->quotas;
+    const struct principal *who = &co->link->who;
+    bool same_id = broker_connected(tx->core, who, co->cred.client_id);
+    co->other_id = !same_id && who->kind == WHO_DEVICE && presence_link(tx->core, who->row) != NULL;
+    if (same_id || co->other_id) {
+        quota_count(q, who->tenant, QUOTA_CONNECTIONS, 1);
+        co->counted = true;
+        return ST_OK;
+    }
+    co->counted = quota_take(q, who->tenant, QUOTA_CONNECTIONS, 1);
     return co->counted ? ST_OK : err_set(err, ST_LIMIT, "the tenant has as many connections as it may have");
 }
 
@@ -270,7 +276,7 @@ static enum status connect_run(struct tx *tx, struct op *op, struct err *err)
     struct principal *who = &co->link->who;
     enum status s = authenticate(tx, co, err);
     if (s == ST_OK) {
-        s = count_connection(co, err);
+        s = count_connection(tx, co, err);
     }
     if (s != ST_OK) {
         return s;
@@ -279,7 +285,13 @@ static enum status connect_run(struct tx *tx, struct op *op, struct err *err)
     if (who->kind == WHO_DEVICE) {
         s = presence_connected(tx, co->link, &co->device, &co->info, err);
     }
-    return s == ST_OK && who->kind != WHO_CLAIM ? open_session(tx, co, err) : s;
+    if (s == ST_OK && who->kind != WHO_CLAIM) {
+        s = open_session(tx, co, err);
+    }
+    if (s == ST_OK && co->other_id) {
+        ban_takeover(tx->core, who, co->cred.client_id); // one of the same client id is the broker's to tell of
+    }
+    return s;
 }
 
 // Response information as configured, with the client id put in where it says so. False: there is none to give.
@@ -603,6 +615,7 @@ void connect_op_submit(struct mqtt_conn *mc, struct connect_op *co, const struct
     co->cred.username = slice_str(co->username);
     co->cred.password = (struct slice){NULL, 0};
     co->cred.cert_sha256 = NULL; // the method decides alone
+    co->cred.psk_identity = (struct slice){NULL, 0};
     co->cred.mqtt = false;
     mc->state = MS_CONNECTING;
     core_submit(mc->home->front->core, &co->op);

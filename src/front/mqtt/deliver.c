@@ -352,6 +352,7 @@ static const struct {
     [DOWN_CLOSE_SUSPENDED] = {MQTT_RC_ADMIN, "suspended", "the device was suspended"},
     [DOWN_CLOSE_SHUTDOWN] = {MQTT_RC_SHUTTING_DOWN, "server_shutdown", "the server is shutting down"},
     [DOWN_CLOSE_ADMIN] = {MQTT_RC_ADMIN, "session_deleted", "an operator has ended the session"},
+    [DOWN_CLOSE_BANNED] = {MQTT_RC_BANNED, "banned", "an operator has banned the client"},
 };
 
 void mqtt_deliver(struct link *l, struct down *d)

@@ -224,6 +224,13 @@ static void claims_come_in_to_enrol(void **state)
     assert_string_equal(a.who.name, id);
     assert_true(a.who.perms == 0);
     assert_int_equal(testid_auth(&t, &a, "$claim", "wrong", NULL), ST_UNAUTHENTICATED);
+    a.cred = (struct credential){.username = SLICE("$claim"),
+                                 .password = slice_str(token),
+                                 .tenant = SLICE("default"),
+                                 .peer_addr = SLICE("192.0.2.60:2000")};
+    assert_int_equal(testcore_run(&t, testid_run_auth, &a), ST_OK);
+    a.cred.tenant = SLICE("nowhere"); // the name asked for in TLS is another tenant's
+    assert_int_equal(testcore_run(&t, testid_run_auth, &a), ST_UNAUTHENTICATED);
     assert_int_equal(testid_auth(&t, &a, token, NULL, NULL), ST_UNAUTHENTICATED); // not an access token
 }
 

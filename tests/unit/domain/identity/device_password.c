@@ -7,6 +7,7 @@
 #include <cmocka.h>
 
 #include "domain/identity/device_password.h"
+#include "domain/identity/device_psk.h"
 #include "domain/identity/operator.h"
 #include "lib/testcore.h"
 #include "lib/testcsr.h"
@@ -216,6 +217,40 @@ static void test_scram(void **state)
     assert_string_equal(a.device.id, "d-1");
 }
 
+static enum status run_psk(struct tx *tx, void *arg, struct err *err)
+{
+    const struct psk_conf conf = {.identity = slice_str(arg)};
+    struct device_ref d;
+    enum status st = device_find(tx, slice_str(arg), &d, err);
+    return st == ST_OK ? device_psk_create(tx, &d, &conf, &t.w, err) : st;
+}
+
+// Who began an exchange is who its proof says, whatever key or certificate the connection has: a wrong proof lets nobody in.
+static void test_the_proof_decides_alone(void **state)
+{
+    (void)state;
+    struct testid_auth a;
+    struct device_login l = {.state = LOGIN_NONE};
+    assert_int_equal(testid_device(&t, "{'id':'keyed'}"), ST_OK);
+    assert_int_equal(testid_device(&t, "{'id':'named'}"), ST_OK);
+    assert_int_equal(testcore_run(&t, run_psk, (void *)"keyed"), ST_OK);
+    set("named", "right-password");
+    a = (struct testid_auth){.cred = {.psk_identity = SLICE("keyed"), .peer_addr = SLICE("192.0.2.61:2000")}};
+    assert_int_equal(testcore_run(&t, testid_run_auth, &a), ST_OK);
+    assert_string_equal(a.device.id, "keyed");
+    assert_int_equal(authenticate(&a, &l, "named", "right-password"), ST_UNAUTHENTICATED);
+    assert_int_equal(l.state, LOGIN_ASKED);
+    l.state = LOGIN_WRONG;
+    a = (struct testid_auth){.cred = {.username = SLICE("named"),
+                                      .psk_identity = SLICE("keyed"),
+                                      .peer_addr = SLICE("192.0.2.61:2000"),
+                                      .login = &l}};
+    assert_int_equal(testcore_run(&t, testid_run_auth, &a), ST_UNAUTHENTICATED);
+    l.state = LOGIN_PROVED;
+    assert_int_equal(testcore_run(&t, testid_run_auth, &a), ST_OK);
+    assert_string_equal(a.device.id, "named");
+}
+
 static void test_guessing_is_held_up(void **state)
 {
     (void)state;
@@ -238,7 +273,8 @@ static enum status run_token(struct tx *tx, void *arg, struct err *err)
     return operator_create(tx, arg, &t.w, err);
 }
 
-static enum status as_application(const char *name, enum role role, bool mqtt, struct testid_auth *a)
+static enum status as_application_at(const char *name, enum role role, bool mqtt, const char *tenant,
+                                     struct testid_auth *a)
 {
     struct operator_conf conf = {.name = slice_str(name), .role = role};
     char token[128];
@@ -248,9 +284,15 @@ static enum status as_application(const char *name, enum role role, bool mqtt, s
     json_decref(doc);
     *a = (struct testid_auth){.cred = {.username = SLICE("whatever"),
                                        .password = slice_str(token),
+                                       .tenant = slice_str(tenant),
                                        .peer_addr = SLICE("192.0.2.61:2000"),
                                        .mqtt = mqtt}};
     return testcore_run(&t, testid_run_auth, a);
+}
+
+static enum status as_application(const char *name, enum role role, bool mqtt, struct testid_auth *a)
+{
+    return as_application_at(name, role, mqtt, NULL, a);
 }
 
 static void test_applications(void **state)
@@ -263,6 +305,9 @@ static void test_applications(void **state)
     assert_string_equal(a.who.addr, "192.0.2.61:2000");
     assert_true(principal_may(&a.who, PERM_MQTT_CONNECT));
     assert_int_equal(as_application("viewer", ROLE_VIEWER, true, &a), ST_FORBIDDEN);
+    // The name asked for in TLS lets in its tenant only.
+    assert_int_equal(as_application_at("here", ROLE_OPERATOR, true, "default", &a), ST_OK);
+    assert_int_equal(as_application_at("there", ROLE_OPERATOR, true, "nowhere", &a), ST_UNAUTHENTICATED);
     assert_int_equal(as_application("other", ROLE_OPERATOR, false, &a), ST_UNAUTHENTICATED);
 }
 
@@ -294,6 +339,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_replaced_and_revoked_meanwhile, setup, teardown),
         cmocka_unit_test_setup_teardown(test_lists_and_makes, setup, teardown),
         cmocka_unit_test_setup_teardown(test_scram, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_the_proof_decides_alone, setup, teardown),
         cmocka_unit_test_setup_teardown(test_guessing_is_held_up, setup, teardown),
         cmocka_unit_test_setup_teardown(test_applications, setup, teardown),
         cmocka_unit_test_setup_teardown(test_anonymous_only_where_it_is_allowed, setup, teardown),

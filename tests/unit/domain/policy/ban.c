@@ -12,14 +12,25 @@
 #include "lib/testcore.h"
 
 static struct testcore t;
-static unsigned revoked;
+static unsigned closed;
+static char closed_id[64];
 
 static enum status on_change(struct tx *tx, const struct device_ref *d, enum device_change what, struct err *err)
 {
     (void)tx;
     (void)d;
     (void)err;
-    revoked += what == DEVICE_CHANGE_REVOKED ? 1 : 0;
+    assert_int_equal(what, DEVICE_CHANGE_BANNED); // what it has stays for when the ban ends
+    closed++;
+    return ST_OK;
+}
+
+static enum status on_client(struct tx *tx, uint32_t tenant, struct slice client_id, struct err *err)
+{
+    (void)tx;
+    (void)err;
+    assert_int_equal(tenant, 1);
+    assert_true(slice_to_cstr(client_id, closed_id, sizeof(closed_id)));
     return ST_OK;
 }
 
@@ -29,6 +40,7 @@ static void start(void)
     assert_int_equal(testcore_run(&t, security_start, NULL), ST_OK);
     assert_int_equal(testcore_run(&t, ban_start, &conf), ST_OK);
     assert_int_equal(registry_watch(t.core, on_change, NULL), ST_OK);
+    ban_watch_clients(t.core, on_client);
 }
 
 static void stop(void)
@@ -42,7 +54,8 @@ static int setup(void **state)
     (void)state;
     testcore_open(&t);
     t.who.perms = perms_all();
-    revoked = 0;
+    closed = 0;
+    closed_id[0] = '\0';
     start();
     return 0;
 }
@@ -184,8 +197,10 @@ static void test_client_ids_and_devices(void **state)
     assert_int_equal(testcore_run(&t, run_device, (void *)"{'id':'d-1'}"), ST_OK);
     assert_int_equal(make(BAN_DEVICE, "d-9", 0, NULL), ST_NOT_FOUND);
     assert_int_equal(make(BAN_DEVICE, "d-1", 0, NULL), ST_OK);
-    assert_int_equal(revoked, 1);
+    assert_int_equal(closed, 1);
+    assert_string_equal(closed_id, "");
     assert_int_equal(make(BAN_CLIENT_ID, "evil", 0, NULL), ST_OK);
+    assert_string_equal(closed_id, "evil");
     assert_int_equal(make(BAN_CLIENT_ID, "", 0, NULL), ST_INVALID);
     assert_int_equal(check(1, "d-1", "x"), ST_FORBIDDEN);
     assert_int_equal(check(1, "d-2", "evil"), ST_FORBIDDEN);
@@ -221,27 +236,39 @@ static void test_addresses_are_the_system_owners(void **state)
 
 struct flap {
     const char *client_id, *addr;
+    uint64_t device; // row; 0: an application
 };
 static enum status run_flap(struct tx *tx, void *arg, struct err *err)
 {
     const struct flap *f = arg;
-    return ban_flapping(tx, slice_str(f->client_id), slice_str(f->addr), err);
+    // Of no tenant: the report is counted and logged only, this core does not run.
+    struct principal who = {.kind = f->device != 0 ? WHO_DEVICE : WHO_OPERATOR, .row = f->device};
+    return ban_flapping(tx, &who, slice_str(f->client_id), slice_str(f->addr), err);
 }
 
 static void test_flapping(void **state)
 {
     (void)state;
-    struct flap f = {"c-1", "192.0.2.1:100"};
-    struct flap other_id = {"c-2", "192.0.2.1:100"};
-    struct flap other_source = {"c-1", "192.0.2.2:100"};
+    struct flap f = {"c-1", "192.0.2.1:100", 7};
+    struct flap other_id = {"c-2", "192.0.2.1:100", 7};
+    struct flap other_device = {"c-1", "192.0.2.1:100", 8};
+    struct flap other_source = {"c-1", "192.0.2.2:100", 7};
+    struct flap app = {"a-1", "192.0.2.1:100", 0};
+    struct flap other_app = {"a-2", "192.0.2.1:100", 0};
     unsigned let_in = 0;
     for (unsigned i = 0; i < 20; i++) {
         let_in += testcore_run(&t, run_flap, &f) == ST_OK ? 1 : 0;
     }
     assert_in_range(let_in, 4, 5);
     assert_int_equal(testcore_run(&t, run_flap, &f), ST_FORBIDDEN);
-    assert_int_equal(testcore_run(&t, run_flap, &other_id), ST_OK);
+    assert_int_equal(testcore_run(&t, run_flap, &other_id), ST_FORBIDDEN); // the same device under another name
+    assert_int_equal(testcore_run(&t, run_flap, &other_device), ST_OK);
     assert_int_equal(testcore_run(&t, run_flap, &other_source), ST_OK);
+    for (unsigned i = 0; i < 6; i++) {
+        (void)testcore_run(&t, run_flap, &app);
+    }
+    assert_int_equal(testcore_run(&t, run_flap, &app), ST_FORBIDDEN);
+    assert_int_equal(testcore_run(&t, run_flap, &other_app), ST_OK); // many may share a token
 }
 
 int main(void)

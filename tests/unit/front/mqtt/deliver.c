@@ -165,7 +165,7 @@ static void test_closed_by_the_core(void **state)
     } rows[] = {
         {DOWN_CLOSE_TAKEOVER, "e0 8e *", "takeover"},        {DOWN_CLOSE_REVOKED, "e0 87 *", "revoked"},
         {DOWN_CLOSE_DELETED, "e0 98 *", "deleted"},          {DOWN_CLOSE_SUSPENDED, "e0 98 *", "suspended"},
-        {DOWN_CLOSE_SHUTDOWN, "e0 8b *", "server_shutdown"},
+        {DOWN_CLOSE_SHUTDOWN, "e0 8b *", "server_shutdown"}, {DOWN_CLOSE_BANNED, "e0 8a *", "banned"},
     };
     for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
         struct fake *f = fake_new(NULL);
