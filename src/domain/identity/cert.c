@@ -108,10 +108,11 @@ static enum status publish(struct tx *tx, const struct device_ref *d, struct sli
 // --- issuing -----------------------------------------------------------------------------------------------------
 
 static enum status insert(struct tx *tx, const struct device_ref *d, const struct cert_facts *f, uint64_t claim,
-                          struct slice der, struct err *err)
+                          uint64_t lineage, struct slice der, struct err *err)
 {
+    uint64_t row = id_new();
     STMT(s, tx->db, &sql_certificate[SQL_CERTIFICATE_INSERT]);
-    stmt_bind_i64(s, 1, (int64_t)id_new());
+    stmt_bind_i64(s, 1, (int64_t)row);
     stmt_bind_i64(s, 2, d->tenant);
     stmt_bind_i64(s, 3, (int64_t)d->row);
     stmt_bind_blob(s, 4, slice_make(f->fingerprint, sizeof(f->fingerprint)));
@@ -127,11 +128,12 @@ static enum status insert(struct tx *tx, const struct device_ref *d, const struc
     stmt_bind_i64(s, 10, f->not_after_us);
     stmt_bind_i64(s, 11, tx->now_us);
     stmt_bind_blob(s, 12, der);
+    stmt_bind_i64(s, 13, (int64_t)(lineage != 0 ? lineage : row));
     return stmt_run(s, err);
 }
 
 enum status cert_issue(struct tx *tx, const struct csr *csr, const struct device_ref *d, uint64_t claim,
-                       struct buf *der, int64_t *ret_not_after_us, struct err *err)
+                       uint64_t lineage, struct buf *der, int64_t *ret_not_after_us, struct err *err)
 {
     const struct identity *id = identity_of(tx->core);
     struct cert_facts f;
@@ -141,7 +143,7 @@ enum status cert_issue(struct tx *tx, const struct csr *csr, const struct device
         return st;
     }
     struct slice fingerprint = slice_make(f.fingerprint, sizeof(f.fingerprint));
-    st = insert(tx, d, &f, claim, slice_from(buf_view(der), before), err);
+    st = insert(tx, d, &f, claim, lineage, slice_from(buf_view(der), before), err);
     if (st == ST_OK) {
         st = record(tx, claim != 0 ? "cert.issue" : "cert.renew", d, fingerprint, none, f.not_after_us, err);
     }
@@ -197,7 +199,8 @@ enum status cert_by_fingerprint(struct tx *tx, struct slice sha256, struct cert_
                                  .state = (enum cert_state)col_i64(s, 3),
                                  .not_before_us = col_i64(s, 4),
                                  .not_after_us = col_i64(s, 5),
-                                 .used = !col_is_null(s, 6)};
+                                 .used = !col_is_null(s, 6),
+                                 .lineage = (uint64_t)col_i64(s, 7)};
     }
     return st;
 }

@@ -172,8 +172,8 @@ static enum status record(struct tx *tx, const char *action, const struct device
     return audit_write_for(tx, d->tenant, action, "device", slice_str(d->id), none, buf_view(&text), err);
 }
 
-static enum status insert(struct tx *tx, const struct device_ref *d, uint64_t row, struct slice identity,
-                          struct slice key, struct slice label, struct err *err)
+static enum status insert(struct tx *tx, const struct device_ref *d, uint64_t row, uint64_t lineage,
+                          struct slice identity, struct slice key, struct slice label, struct err *err)
 {
     uint8_t mem[PSK_KEY_MAX + SEAL_EXTRA];
     struct buf sealed = buf_fixed(mem, sizeof(mem));
@@ -188,6 +188,7 @@ static enum status insert(struct tx *tx, const struct device_ref *d, uint64_t ro
     stmt_bind_blob(s, 5, buf_view(&sealed));
     stmt_bind_text(s, 6, label);
     stmt_bind_i64(s, 7, tx->now_us);
+    stmt_bind_i64(s, 8, (int64_t)lineage);
     enum status st = stmt_run(s, err);
     if (st == ST_OK) {
         st = record(tx, "device_psk.create", d, identity, err);
@@ -218,10 +219,14 @@ enum status device_psk_create(struct tx *tx, const struct device_ref *d, const s
     uint8_t mem[PSK_KEY_MAX];
     struct buf key = buf_fixed(mem, sizeof(mem));
     uint64_t row = id_new();
+    uint64_t lineage = 0;
     if (conf->label.len > TOKEN_LABEL_MAX || !utf8_valid(conf->label)) {
         return err_at(err, ST_INVALID, "/label", "a label is at most %d bytes", TOKEN_LABEL_MAX);
     }
-    enum status st = choose_identity(d, conf, row, identity, err);
+    enum status st = lineage_replacing(tx, d->row, conf->replaces, row, &lineage, err);
+    if (st == ST_OK) {
+        st = choose_identity(d, conf, row, identity, err);
+    }
     if (st == ST_OK) {
         st = choose_key(conf, &key, err);
     }
@@ -229,7 +234,7 @@ enum status device_psk_create(struct tx *tx, const struct device_ref *d, const s
         st = check_free(tx, d, slice_str(identity), err);
     }
     if (st == ST_OK) {
-        st = insert(tx, d, row, slice_str(identity), buf_view(&key), conf->label, err);
+        st = insert(tx, d, row, lineage, slice_str(identity), buf_view(&key), conf->label, err);
     }
     if (st == ST_OK) {
         write_made(tx, row, slice_str(identity), buf_view(&key), conf->label, out);
@@ -303,7 +308,8 @@ enum status device_psk_forget_device(struct tx *tx, uint64_t device, struct err 
     return delete_rows(tx, s, NULL, &n, err);
 }
 
-enum status device_psk_device(struct tx *tx, struct slice identity, uint64_t *ret_device, struct err *err)
+enum status device_psk_device(struct tx *tx, struct slice identity, uint64_t *ret_device, uint64_t *ret_lineage,
+                              struct err *err)
 {
     STMT(s, tx->db, &sql_device_psk[SQL_DEVICE_PSK_BY_IDENTITY]);
     stmt_bind_text(s, 1, identity);
@@ -314,6 +320,7 @@ enum status device_psk_device(struct tx *tx, struct slice identity, uint64_t *re
     }
     if (st == ST_OK) {
         *ret_device = (uint64_t)col_i64(s, 0);
+        *ret_lineage = (uint64_t)col_i64(s, 1);
     }
     return st;
 }

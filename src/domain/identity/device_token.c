@@ -86,10 +86,15 @@ static enum status record(struct tx *tx, const char *action, const struct device
 }
 
 static enum status insert(struct tx *tx, const struct device_ref *d, struct slice token, struct slice label,
-                          uint64_t *ret_row, struct err *err)
+                          struct slice replaces, uint64_t *ret_row, struct err *err)
 {
     uint8_t hash[SHA256_LEN];
     uint64_t row = id_new();
+    uint64_t lineage = 0;
+    enum status st = lineage_replacing(tx, d->row, replaces, row, &lineage, err);
+    if (st != ST_OK) {
+        return st;
+    }
     token_hash(identity_of(tx->core), TOKEN_DEVICE, token, hash);
     STMT(s, tx->db, &sql_device_token[SQL_DEVICE_TOKEN_INSERT]);
     stmt_bind_i64(s, 1, (int64_t)row);
@@ -98,7 +103,8 @@ static enum status insert(struct tx *tx, const struct device_ref *d, struct slic
     stmt_bind_blob(s, 4, slice_make(hash, sizeof(hash)));
     stmt_bind_text(s, 5, label);
     stmt_bind_i64(s, 6, tx->now_us);
-    enum status st = stmt_run(s, err);
+    stmt_bind_i64(s, 7, (int64_t)lineage);
+    st = stmt_run(s, err);
     if (st == ST_OK) {
         *ret_row = row;
         st = record(tx, "device_token.create", d, row, err);
@@ -110,11 +116,11 @@ enum status device_token_add(struct tx *tx, const struct device_ref *d, struct s
                              struct err *err)
 {
     uint64_t row = 0;
-    return insert(tx, d, token, label, &row, err);
+    return insert(tx, d, token, label, none, &row, err);
 }
 
-enum status device_token_create(struct tx *tx, const struct device_ref *d, struct slice label, struct jw *out,
-                                struct err *err)
+enum status device_token_create(struct tx *tx, const struct device_ref *d, struct slice label, struct slice replaces,
+                                struct jw *out, struct err *err)
 {
     char token[TOKEN_TEXT_MAX];
     uint64_t row = 0;
@@ -126,7 +132,7 @@ enum status device_token_create(struct tx *tx, const struct device_ref *d, struc
         st = token_make(TOKEN_DEVICE, token, err);
     }
     if (st == ST_OK) {
-        st = insert(tx, d, slice_str(token), label, &row, err);
+        st = insert(tx, d, slice_str(token), label, replaces, &row, err);
     }
     if (st == ST_OK) {
         jw_object(out);

@@ -387,7 +387,7 @@ static enum status enrol(struct enrolment *e, struct err *err)
     } else {
         st = err_set(err, st, "the device's id could not be looked up");
     }
-    return st == ST_OK ? cert_issue(e->tx, e->csr, &d, e->claim->row, e->der, &e->not_after_us, err) : st;
+    return st == ST_OK ? cert_issue(e->tx, e->csr, &d, e->claim->row, 0, e->der, &e->not_after_us, err) : st;
 }
 
 static enum status load_claim(struct tx *tx, struct claim *ret, struct err *err)
@@ -453,7 +453,7 @@ static enum status renew(struct tx *tx, const struct csr *csr, const struct devi
     if (st == ST_OK) {
         st = cert_end_unused(tx, d, err);
     }
-    return st == ST_OK ? cert_issue(tx, csr, d, 0, der, ret_not_after_us, err) : st;
+    return st == ST_OK ? cert_issue(tx, csr, d, 0, tx->who->lineage, der, ret_not_after_us, err) : st;
 }
 
 enum status identity_renew(struct tx *tx, struct slice csr_pem, struct jw *out, struct err *err)
