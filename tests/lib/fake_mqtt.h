@@ -462,6 +462,7 @@ struct fake_broker {
     struct broker_sub sub;
     enum status sub_status, open_status;
     size_t pending;
+    unsigned mores;
     struct permit *permit; // of the last open, borrowed
     int permits;           // references
 };
@@ -477,6 +478,12 @@ void broker_loop_serve(struct broker_loop *bl, const struct broker_front *front)
 {
     (void)bl;
     fake_broker.front = *front;
+}
+void broker_more(struct broker_loop *bl, struct link *link)
+{
+    (void)bl;
+    (void)link;
+    fake_broker.mores++;
 }
 struct permit *permit_ref(struct permit *p)
 {
