@@ -291,6 +291,7 @@ enum status broker_start(struct tx *tx, void *arg, struct err *err)
     }
     broker_metrics(b);
     tick_start(b);
+    banned_start(b);
     return change_start(tx, err);
 }
 
