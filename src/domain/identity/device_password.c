@@ -4,6 +4,7 @@
 #include "base/reader.h"
 #include "base/utf8.h"
 #include "core/ids.h"
+#include "core/member.h"
 #include "domain/audit/audit.h"
 #include "domain/identity/identity_priv.h"
 #define SQL_DEVICE_PASSWORD_DEFINE
@@ -182,7 +183,7 @@ static enum status write_name(struct tx *tx, const struct device_ref *d, struct 
         (void)buf_str(&b, "@");
         (void)buf_slice(&b, tenant);
     }
-    write_str(out, "username", buf_view(&b));
+    jw_member_text(out, "username", buf_view(&b));
     return ST_OK;
 }
 
@@ -211,11 +212,11 @@ static enum status write_made(struct tx *tx, const struct device_ref *d, const s
                               struct slice shown, struct jw *out, struct err *err)
 {
     jw_object(out);
-    write_str(out, "device", slice_str(d->id));
+    jw_member_str(out, "device", d->id);
     enum status st = write_name(tx, d, out, err);
-    write_str(out, "password", shown);
-    write_int(out, "iterations", v->iterations);
-    write_time(out, "created", true, tx->now_us);
+    jw_member_text(out, "password", shown);
+    jw_member_int(out, "iterations", v->iterations);
+    jw_member_time(out, "created", tx->now_us);
     jw_object_end(out);
     return st;
 }
@@ -270,8 +271,8 @@ enum status device_password_list(struct tx *tx, const struct device_ref *d, stru
     if (st == ST_OK && row) {
         jw_object(out);
         st = write_name(tx, d, out, err);
-        write_int(out, "iterations", col_i64(s, 0));
-        write_time(out, "created", true, col_i64(s, 1));
+        jw_member_int(out, "iterations", col_i64(s, 0));
+        jw_member_time(out, "created", col_i64(s, 1));
         jw_object_end(out);
     }
     jw_array_end(out);

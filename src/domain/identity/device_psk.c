@@ -1,11 +1,12 @@
 #include "domain/identity/device_psk.h"
 
-#include <stdio.h>
 #include <stdlib.h>
 
 #include "base/rand.h"
 #include "base/utf8.h"
 #include "core/ids.h"
+#include "core/member.h"
+#include "core/page.h"
 #include "domain/audit/audit.h"
 #include "domain/identity/identity_priv.h"
 #include "domain/identity/seal.h"
@@ -166,7 +167,7 @@ static enum status record(struct tx *tx, const char *action, const struct device
     struct jw w;
     jw_init(&w, &text);
     jw_object(&w);
-    write_str(&w, "identity", identity);
+    jw_member_text(&w, "identity", identity);
     jw_object_end(&w);
     return audit_write_for(tx, d->tenant, action, "device", slice_str(d->id), none, buf_view(&text), err);
 }
@@ -198,17 +199,15 @@ static enum status insert(struct tx *tx, const struct device_ref *d, uint64_t ro
 static void write_made(const struct tx *tx, uint64_t row, struct slice identity, struct slice key, struct slice label,
                        struct jw *out)
 {
-    char id[ROW_ID_LEN + 1];
     uint8_t mem[2 * PSK_KEY_MAX];
     struct buf hex = buf_fixed(mem, sizeof(mem));
-    row_id_text(row, id);
     (void)hex_encode(key, &hex);
     jw_object(out);
-    write_str(out, "id", slice_str(id));
-    write_str(out, "identity", identity);
-    write_str(out, "key", buf_view(&hex));
-    write_str(out, "label", label);
-    write_time(out, "created", true, tx->now_us);
+    jw_member_row_id(out, "id", row);
+    jw_member_text(out, "identity", identity);
+    jw_member_text(out, "key", buf_view(&hex));
+    jw_member_text(out, "label", label);
+    jw_member_time(out, "created", tx->now_us);
     jw_object_end(out);
     crypto_wipe(mem, sizeof(mem));
 }
@@ -246,36 +245,21 @@ enum status device_psk_create(struct tx *tx, const struct device_ref *d, const s
 
 // --- listing, ending ---------------------------------------------------------------------------------------------
 
+static void write_row(struct stmt *s, struct jw *out)
+{
+    jw_object(out);
+    jw_member_row_id(out, "id", (uint64_t)col_i64(s, 0));
+    jw_member_text(out, "identity", col_text(s, 1));
+    jw_member_text(out, "label", col_text(s, 2));
+    jw_member_time(out, "created", col_i64(s, 3));
+    jw_object_end(out);
+}
+
 enum status device_psk_list(struct tx *tx, const struct device_ref *d, struct jw *out, struct err *err)
 {
     STMT(s, tx->db, &sql_device_psk[SQL_DEVICE_PSK_LIST]);
     stmt_bind_i64(s, 1, (int64_t)d->row);
-    jw_object(out);
-    jw_key(out, "items");
-    jw_array(out);
-    for (;;) {
-        bool row = false;
-        enum status st = stmt_step(s, &row, err);
-        if (st != ST_OK) {
-            return st;
-        }
-        if (!row) {
-            break;
-        }
-        char id[ROW_ID_LEN + 1];
-        row_id_text((uint64_t)col_i64(s, 0), id);
-        jw_object(out);
-        write_str(out, "id", slice_str(id));
-        write_str(out, "identity", col_text(s, 1));
-        write_str(out, "label", col_text(s, 2));
-        write_time(out, "created", true, col_i64(s, 3));
-        jw_object_end(out);
-    }
-    jw_array_end(out);
-    jw_key(out, "next");
-    jw_null(out);
-    jw_object_end(out);
-    return ST_OK;
+    return page_whole(s, write_row, out, err);
 }
 
 // Runs a DELETE ... RETURNING identity; *ret_n rows went.

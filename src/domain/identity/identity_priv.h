@@ -4,6 +4,7 @@
 
 #include <limits.h>
 
+#include "core/ids.h"
 #include "domain/identity/ca.h"
 #include "domain/identity/cert.h"
 #include "domain/identity/claim.h"
@@ -56,15 +57,6 @@ enum token_kind { TOKEN_DEVICE = 'd', TOKEN_CLAIM = 'c', TOKEN_OPERATOR = 'o' };
 void token_hash(const struct identity *id, enum token_kind kind, struct slice token, uint8_t out[SHA256_LEN]);
 // A new token as text, "muster_d_" and 43 characters of secret. The caller wipes it.
 enum status token_make(enum token_kind kind, char dst[TOKEN_TEXT_MAX], struct err *err);
-// Row ids as public ids of claims and tokens: 16 hex digits.
-#define ROW_ID_LEN 16
-void row_id_text(uint64_t row, char dst[ROW_ID_LEN + 1]);
-bool row_id_parse(struct slice text, uint64_t *ret);
-
-// Members of JSON objects: times are microseconds, absent ones null.
-void write_str(struct jw *out, const char *key, struct slice v);
-void write_int(struct jw *out, const char *key, int64_t v);
-void write_time(struct jw *out, const char *key, bool there, int64_t us);
 
 struct principal device_principal(const struct device_ref *d, struct slice peer_addr);
 // operator_create without the check of permissions; tenant and creator as given.
