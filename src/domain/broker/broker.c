@@ -209,6 +209,7 @@ static enum status restart_rows(struct tx *tx, struct broker *b, struct err *err
     if (st != ST_OK) {
         return st;
     }
+    st = st == ST_OK ? inbound_restart(tx, err) : st;
     STMT(rows, tx->db, &sql_broker_queue[SQL_BROKER_QUEUE_ROWS]);
     bool row = false;
     st = stmt_step(rows, &row, err);
@@ -290,6 +291,7 @@ enum status broker_start(struct tx *tx, void *arg, struct err *err)
     }
     broker_metrics(b);
     tick_start(b);
+    banned_start(b);
     return change_start(tx, err);
 }
 
@@ -335,11 +337,18 @@ static enum status may_publish(struct broker_loop *bl, const struct broker_in *i
     return ST_OK;
 }
 
+// A QoS 2 message of a durable session goes to nobody before its packet id is kept: when its session is taken over meanwhile it
+// comes again, by the other connection. The core sends it on.
+static bool after_commit(const struct broker_in *in)
+{
+    return in->publish->qos == 2 && in->session->row != 0;
+}
+
 // Is it the core's to store something of this message?
 static bool stored(const struct broker_in *in, const struct match *m)
 {
     uint8_t qos = in->publish->qos;
-    return in->publish->retain || (qos > 0 && m->durable) || (qos == 2 && in->session->row != 0);
+    return in->publish->retain || (qos > 0 && m->durable) || after_commit(in);
 }
 
 static enum status publish(struct broker_loop *bl, const struct broker_in *in, struct match *m, bool store,
@@ -356,7 +365,7 @@ static enum status publish(struct broker_loop *bl, const struct broker_in *in, s
         message_unref(msg);
         return err_set(err, ST_NOMEM, "no memory for the message");
     }
-    if (!to_loops(bl, m, msg)) {
+    if (!after_commit(in) && !to_loops(bl, m, msg)) {
         log_error("broker", "no memory to deliver a message", LOGSL("topic", in->topic));
     }
     message_unref(msg);

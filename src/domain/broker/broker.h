@@ -193,9 +193,16 @@ void broker_flush(struct broker_loop *bl);
 // not acknowledged, or before it was sent, or the message came when it had ended: another member gets it (4.8.2). Takes the
 // reference.
 void broker_give_back(struct broker_loop *bl, struct message *msg, uint64_t share);
-// A message with a durable effect of another module (telemetry, twin, ...) came with QoS 2: keeps its packet id in the same
-// transaction. Core thread. No effect for sessions that are not durable.
-enum status broker_inbound_put(struct tx *tx, struct broker_session *s, uint16_t packet_id, struct err *err);
+// A message with a durable effect (telemetry, twin, ...) came with QoS 2 on this connection: keeps its packet id in the same
+// transaction, before the effect. staged: the effect is in the telemetry store. *ret_new false: the connection has lost the
+// session, and the next one brings the message again; it must have no effect. Core thread. Sessions that are not durable keep
+// none: their messages are new.
+enum status broker_inbound_put(struct tx *tx, const struct broker_session *s, uint64_t conn, uint16_t packet_id,
+                               bool staged, bool *ret_new, struct err *err);
+// The message was refused after all. In the same operation.
+enum status broker_inbound_drop(struct tx *tx, const struct broker_session *s, uint16_t packet_id, struct err *err);
+// The telemetry store has failed to commit what was staged with this id; the id may stand. After the commit, core thread.
+void broker_inbound_lost(struct core *c, struct broker_session *s, uint16_t packet_id);
 
 // --- what operators see and do: sessions that outlive their connection, retained messages ------------------------------
 

@@ -22,6 +22,9 @@ struct broker_settings {
     uint32_t match_cache;       // slots per thread
 };
 
+void banned_start(struct broker *b);                         // banned.c: bans end connections
+enum status inbound_restart(struct tx *tx, struct err *err); // inbound.c: ids whose points never came
+
 // --- messages that need no storing: fan.c ----------------------------------------------------------------------------
 
 // A message for all connections of a match on one loop (`only` == FAN_ALL), or for one of its targets.

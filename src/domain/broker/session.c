@@ -775,14 +775,3 @@ enum status broker_session_mark(struct tx *tx, struct broker_session *s, uint32_
     stmt_bind_i64(stmt, 2, marks);
     return stmt_run(stmt, err);
 }
-
-enum status broker_inbound_put(struct tx *tx, struct broker_session *s, uint16_t packet_id, struct err *err)
-{
-    if (s->row == 0 || s->ending > 0) {
-        return ST_OK;
-    }
-    STMT(stmt, tx->db, &sql_broker_session[SQL_BROKER_SESSION_INBOUND_PUT]);
-    stmt_bind_i64(stmt, 1, s->row);
-    stmt_bind_i64(stmt, 2, packet_id);
-    return stmt_run(stmt, err);
-}

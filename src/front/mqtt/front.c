@@ -227,7 +227,8 @@ static bool leave(struct mqtt_conn *mc)
                                .expiry_s = mc->expiry_s,
                                .reason = mc->why,
                                .detail = mc->detail != NULL ? mc->detail : ""};
-    broker_flush(mc->home->broker); // its last acknowledgements come first
+    ingest_flush(mc->home->ingest); // what it said last comes first
+    broker_flush(mc->home->broker);
     leave_submit(l, &of);
     mc->session = NULL;
     return true;

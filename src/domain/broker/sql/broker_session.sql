@@ -79,11 +79,13 @@ DELETE FROM mqtt_sub WHERE session = ?1 AND filter = ?2;
 SELECT packet_id FROM mqtt_inbound WHERE session = ?1;
 
 -- name: broker_session_inbound_put
-INSERT INTO mqtt_inbound (session, packet_id) VALUES (?1, ?2) ON CONFLICT DO NOTHING;
+-- Only for the connection that has the session now. An id it uses anew is one that it was never told, or that it was refused.
+INSERT INTO mqtt_inbound (session, packet_id, ts_commit) SELECT ?1, ?2, ?4 FROM mqtt_session WHERE row = ?1 AND conn = ?3
+ON CONFLICT DO UPDATE SET ts_commit = excluded.ts_commit;
 
--- name: broker_session_inbound_new
--- Only for the connection that has the session now, and once.
-INSERT INTO mqtt_inbound (session, packet_id) SELECT ?1, ?2 FROM mqtt_session WHERE row = ?1 AND conn = ?3 ON CONFLICT DO NOTHING;
+-- name: broker_session_inbound_restart
+-- Their points never came: ?1 is the next commit of the telemetry store.
+DELETE FROM mqtt_inbound WHERE ts_commit >= ?1;
 
 -- name: broker_session_inbound_del
 DELETE FROM mqtt_inbound WHERE session = ?1 AND packet_id = ?2;
