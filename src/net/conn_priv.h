@@ -148,7 +148,7 @@ void listener_conn_refused(struct listener *ln);
 void listener_tls_failed(struct listener *ln);
 // A log line about a connection that is not let in or thrown out, of each kind every ten seconds at most: strangers decide how
 // often it happens.
-enum say { SAY_FULL, SAY_DESCRIPTORS, SAY_SOURCE, SAY_CROWDED, SAY_PROXY, SAY__COUNT };
+enum say { SAY_FULL, SAY_DESCRIPTORS, SAY_SOURCE, SAY_CROWDED, SAY_PROXY, SAY_RATE, SAY_HANDSHAKES, SAY__COUNT };
 void listener_say(struct listener *ln, enum say what, const char *peer, const char *why);
 
 #endif

@@ -253,6 +253,13 @@ static enum status load_session(struct tx *tx, struct broker *b, struct stmt *s,
     session->marks = (uint32_t)col_i64(s, 7);
     session_list(b, session);
     broker_session_unref(session);
+    const struct queue_sum sum = {.len = (uint32_t)col_i64(s, 9),
+                                  .bytes = (uint64_t)col_i64(s, 10),
+                                  .last = (uint64_t)col_i64(s, 11),
+                                  .sent = (uint64_t)col_i64(s, 8)};
+    if (sum.len > 0 && queue_make(b, session, &sum) == NULL) {
+        return err_set(err, ST_NOMEM, "no memory for the stored queues");
+    }
     return load_subs(tx, session, err);
 }
 

@@ -184,6 +184,16 @@ enum broker_settle {
 };
 void broker_settle(struct broker_loop *bl, struct broker_session *s, struct link *link, enum broker_settle what,
                    uint64_t seq_or_packet_id);
+// A connection for which messages are dropped, embedded by the front: an episode of it is told once when it begins and once,
+// with the number, when it is over: as an event (EV_QUEUE) and a log line. All zero: none.
+struct slow {
+    int64_t since_us;
+    uint64_t dropped;
+};
+// One was dropped. s NULL: nobody is told.
+void broker_slow_dropped(struct broker_loop *bl, struct broker_session *s, struct link *link, struct slow *sl);
+// There is room again, or the connection has ended. Cheap when there is no episode. An episode lasts ten seconds at least.
+void broker_slow_room(struct broker_loop *bl, struct broker_session *s, struct link *link, struct slow *sl, bool ended);
 // There is room again after has_room said no, or the connection has ended.
 void broker_more(struct broker_loop *bl, struct link *link);
 // Hands what was gathered in this turn to the core now: before an operation that must come after it (SUBSCRIBE, the end of the

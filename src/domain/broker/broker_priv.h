@@ -192,6 +192,7 @@ struct queue {
     uint64_t bytes;
     uint32_t len;
     uint32_t window;
+    struct slow slow; // it is full
     bool behind;
     bool feeding; // on the list of those to be read on
     struct broker_session *feed_next;
@@ -200,7 +201,13 @@ struct queue {
     uint64_t out_bytes;
 };
 void queue_free(struct queue *q); // NULL is allowed
-// The session's, loaded from the store for the first time.
+// What the store says of one.
+struct queue_sum {
+    uint32_t len;
+    uint64_t bytes, last, sent; // last: the highest seq, 0: none; sent: as of struct queue
+};
+struct queue *queue_make(struct broker *b, struct broker_session *s, const struct queue_sum *sum); // NULL: no memory
+// The session's, loaded from the store when it is not in memory: those that hold something are from the start on.
 enum status queue_need(struct tx *tx, struct broker_session *s, struct queue **ret, struct err *err);
 // How a message stands in a queue.
 struct queue_put {
@@ -226,7 +233,7 @@ enum status queue_erase(struct tx *tx, struct work *w, uint32_t tenant, int64_t 
 // After commits:
 void queue_stored(struct broker *b, struct parcel *p); // pushes it when it may; takes what p holds
 void queue_settled(struct broker *b, struct broker_session *s, uint64_t seq);
-void queue_less(struct broker *b, struct queue *q, uint32_t bytes); // one message less in it
+void queue_less(struct broker *b, struct broker_session *s, uint32_t bytes); // one message less in it
 void queue_attach(struct broker *b, struct broker_session *s, uint16_t receive_max);
 void queue_detach(struct broker *b, struct broker_session *s);
 bool queue_push(struct broker *b, struct broker_session *s,
@@ -241,6 +248,12 @@ void feed_release(struct broker *b);
 bool parcels_room(struct broker *b, unsigned loop);                  // false: no memory
 void parcels_put(struct broker *b, unsigned loop, struct parcel *p); // takes what p holds
 void parcels_flush(struct broker *b);
+
+// --- queues that are full: slow.c -----------------------------------------------------------------------------------
+
+enum slow_where { SLOW_SESSION, SLOW_CONNECTION };
+void slow_queue_full(struct tx *tx, struct broker_session *s); // a message was not kept; the queue is in memory
+void slow_queue_room(struct broker *b, struct broker_session *s, bool ended); // after commits: it has become shorter
 
 // --- sessions: session.c. Core thread. -------------------------------------------------------------------------------
 

@@ -245,7 +245,7 @@ static void page_done(struct broker *b, struct feed_page *page)
         return; // whoever connects next begins anew
     }
     for (uint32_t i = 0; i < page->dropped; i++) {
-        queue_less(b, q, (uint32_t)(page->dropped_bytes / page->dropped));
+        queue_less(b, s, (uint32_t)(page->dropped_bytes / page->dropped));
     }
     uint32_t i = 0;
     while (i < page->parcels_len && queue_push(b, s, &page->parcels[i])) {

@@ -77,7 +77,7 @@ static void work_undo(struct core *c, void *arg)
     for (size_t i = 0; i < w->parcels_len; i++) { // it was counted when it was stored
         struct queue *q = w->parcels[i].session->queue;
         if (w->parcels[i].seq != 0 && q != NULL) {
-            queue_less(w->b, q, w->parcels[i].bytes);
+            queue_less(w->b, w->parcels[i].session, w->parcels[i].bytes);
         }
     }
     work_free(w);

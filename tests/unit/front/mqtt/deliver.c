@@ -341,8 +341,8 @@ static void test_aliases_out(void **state)
 static void test_slow_consumer(void **state)
 {
     (void)state;
-    static const char *const confs[][3] = {{"mqtt.queue_max=2", NULL, NULL},
-                                           {"mqtt.queue_max=2", "mqtt.slow_consumer=drop", NULL}};
+    static const char *const confs[][3] = {{"mqtt.queue_max=2", "mqtt.slow_consumer=disconnect", NULL},
+                                           {"mqtt.queue_bytes_max=64KiB", "mqtt.queue_max=2", NULL}};
     for (unsigned drop = 0; drop < 2; drop++) {
         struct fake *f = fake_new(confs[drop]);
         struct conn *c = talk_connected(f, "10 'MQTT' 05 c2 003c 03 21 0001 'c1' 'dev' 'pw'"); // one at a time
