@@ -307,14 +307,20 @@ bool broker_topic_reserved(struct slice topic)
     return slice_starts(topic, SLICE("$")) || slice_starts(topic, SLICE("devices/"));
 }
 
-// One member of the group gets the message, in turn. A group with a durable member is the core's for QoS > 0.
+// One member of the group gets the message, in turn among those with room. A group with a durable member is the core's for QoS > 0.
 static bool to_group(struct broker_loop *bl, struct match *m, struct match_group *g, struct message *msg)
 {
     if (g->len == 0 || (g->durable && msg->qos > 0)) {
         return true;
     }
-    uint32_t i = g->first + g->turn++ % g->len;
-    return fan_put(bl, m->targets[i].loop, msg, m, i);
+    for (uint32_t n = 0; n < g->len; n++) {
+        uint32_t i = g->first + g->turn++ % g->len;
+        if (!atomic_load_explicit(&m->targets[i].link->full, memory_order_relaxed)) {
+            return fan_put(bl, m->targets[i].loop, msg, m, i);
+        }
+    }
+    broker_count(COUNT_DROPPED_FULL, 1);
+    return true;
 }
 
 static bool to_loops(struct broker_loop *bl, struct match *m, struct message *msg)

@@ -200,8 +200,9 @@ void broker_more(struct broker_loop *bl, struct link *link);
 // connection).
 void broker_flush(struct broker_loop *bl);
 // A connection has ended while a QoS 1 message of a shared subscription that is not durable (delivery.seq 0, share not 0) was
-// not acknowledged, or before it was sent, or the message came when it had ended: another member gets it (4.8.2). Takes the
-// reference.
+// not acknowledged, or before it was sent, or the message came when it had ended: another member gets it (4.8.2). So it is with
+// any such message that finds no room, after link->full was set. Without a member that has room it is dropped and counted.
+// Takes the reference.
 void broker_give_back(struct broker_loop *bl, struct message *msg, uint64_t share);
 // A message with a durable effect of another module (telemetry, twin, ...) came with QoS 2: keeps its packet id in the same
 // transaction. Core thread. No effect for sessions that are not durable.

@@ -188,7 +188,7 @@ static int fitness(const struct broker *b, const struct message *m, const struct
         return 0;
     }
     if (!t->durable || qos_of(m, t) == 0) {
-        return t->link != NULL ? 3 : 0;
+        return t->link != NULL && !atomic_load_explicit(&t->link->full, memory_order_relaxed) ? 3 : 0;
     }
     if (q != NULL && queue_full(b, q, message_bytes(m))) {
         return 0;

@@ -187,10 +187,16 @@ void mqtt_deliver_more(struct mqtt_conn *mc)
     while (mc->out != NULL && mc->out->first != NULL && may_send(mc, mc->out->first->qos)) {
         send_waiting(mc, outbox_take(mc->out));
     }
-    if (mc->slow.dropped > 0 && has_room(mc)) {
+    if (!has_room(mc)) {
+        return;
+    }
+    if (mc->slow.dropped > 0) {
         broker_slow_room(mc->home->broker, mc->session, mc->link, &mc->slow, false);
     }
-    if (mc->more_waits && has_room(mc)) {
+    if (mc->link != NULL && atomic_load_explicit(&mc->link->full, memory_order_relaxed)) {
+        atomic_store_explicit(&mc->link->full, false, memory_order_relaxed);
+    }
+    if (mc->more_waits) {
         mc->more_waits = false;
         broker_more(mc->home->broker, mc->link);
     }
@@ -274,12 +280,25 @@ void mqtt_deliver_to(struct mqtt_conn *mc, struct down *d)
     queue(mc, waiting_down(d, qos));
 }
 
+// A message of a shared subscription that finds no room: another member has some, or the broker counts it as dropped.
+static bool pass_on(struct mqtt_conn *mc, const struct delivery *d)
+{
+    if (d->share == 0) {
+        return false;
+    }
+    atomic_store_explicit(&mc->link->full, true, memory_order_relaxed);
+    broker_give_back(mc->home->broker, message_ref(d->msg), d->share);
+    return true;
+}
+
 // --- from the broker -----------------------------------------------------------------------------------------------
 
 static void deliver_qos0(struct mqtt_conn *mc, const struct delivery *d)
 {
     if (mc->state != MS_OPEN || conn_out_len(mc->net) > mc->home->front->settings.out_max / 2) {
-        dropped_slow(mc, DROP_SLOW);
+        if (mc->state != MS_OPEN || !pass_on(mc, d)) {
+            dropped_slow(mc, DROP_SLOW);
+        }
         return;
     }
     struct mqtt_relay r = {.topic = message_topic(d->msg),
@@ -314,7 +333,9 @@ static void deliver_one(struct mqtt_conn *mc, const struct delivery *d)
     }
     // What is durable waits in the store, and the broker sends only a window ahead; the rest has its limit here.
     if (d->seq == 0 && queue_full(mc, message_bytes(d->msg))) {
-        give_up(mc);
+        if (!pass_on(mc, d)) {
+            give_up(mc);
+        }
         return;
     }
     queue(mc, waiting_message(d));
