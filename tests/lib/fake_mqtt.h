@@ -35,7 +35,7 @@ struct conn {
     uint64_t id;
     void *user;
     struct buf in, out;
-    bool paused, resume, closing, authenticated, loopback;
+    bool paused, resume, closing, aborted, authenticated, loopback;
     char close_text[256];
     const char *peer;
     struct tls_peer *tls;
@@ -200,6 +200,12 @@ void conn_resume(struct conn *c)
 {
     c->resume = c->paused;
     c->paused = false;
+}
+void conn_abort(struct conn *c, enum close_cause cause, const char *text)
+{
+    (void)cause;
+    (void)text;
+    c->closing = c->aborted = true;
 }
 void conn_close(struct conn *c, const char *text)
 {

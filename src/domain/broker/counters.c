@@ -44,6 +44,16 @@ static struct metric metrics[COUNT__COUNT] = {
                        .labels = "",
                        .help = "Connects with a client id that belongs to another principal.",
                        .kind = METRIC_COUNTER},
+    [COUNT_LINEAGE_REFUSED] = {.name = "muster_mqtt_session_refused_total",
+                               .labels = "",
+                               .help = "Connects with a client id whose session belongs to another credential of the "
+                                       "same device.",
+                               .kind = METRIC_COUNTER},
+    [COUNT_LINEAGE_ENDED] = {.name = "muster_mqtt_session_restarted_total",
+                             .labels = "",
+                             .help = "Sessions that ended because a new credential came after all those they belonged "
+                                     "to had ended.",
+                             .kind = METRIC_COUNTER},
     [COUNT_SUBS_REVOKED] = {.name = "muster_mqtt_subscriptions_revoked_total",
                             .labels = "",
                             .help = "Subscriptions that ended because no policy allows them any more.",
