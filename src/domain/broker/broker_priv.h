@@ -150,6 +150,7 @@ struct parcel {
     uint32_t bytes;
     uint8_t qos;
     bool retain;
+    bool shared; // its message stands in several queues
     enum delivery_state state;
     uint32_t *ids; // malloc'ed
     uint32_t ids_len;
@@ -182,6 +183,7 @@ enum status work_publish_group(struct tx *tx, struct work *w, struct message *ms
 struct queue_out {
     uint64_t seq;
     uint32_t bytes;
+    bool shared; // its message stands in several queues
 };
 //   CAUGHT UP --a message does not fit the window--> BEHIND --read to the end--> CAUGHT UP
 // Caught up: everything stored is with the connection, and what is stored next follows at once. Behind: the next page is read
@@ -228,6 +230,9 @@ enum status queue_message_add(struct tx *tx, struct broker *b, const struct mess
 enum status queue_message_less(struct tx *tx, int64_t row, struct err *err);
 // Deletes one row. *ret_there: it was there.
 enum status queue_delete(struct tx *tx, const struct broker_session *s, uint64_t seq, bool *ret_there, struct err *err);
+// Those from first to last, all of them queue_is_alone.
+enum status queue_delete_run(struct tx *tx, const struct broker_session *s, uint64_t first, uint64_t last,
+                             struct err *err);
 enum status queue_received(struct tx *tx, const struct broker_session *s, uint64_t seq, struct err *err);
 // Deletes all of it, and all else the store has of the session; messages of shared subscriptions go to other members.
 enum status queue_erase(struct tx *tx, struct work *w, uint32_t tenant, int64_t session,
@@ -239,8 +244,9 @@ void queue_less(struct broker *b, struct broker_session *s, uint32_t bytes); // 
 void queue_attach(struct broker *b, struct broker_session *s, uint16_t receive_max);
 void queue_detach(struct broker *b, struct broker_session *s);
 bool queue_push(struct broker *b, struct broker_session *s,
-                struct parcel *p);                      // false: no room or memory; p is untouched
-bool queue_is_out(const struct queue *q, uint64_t seq); // with the connection
+                struct parcel *p);                        // false: no room or memory; p is untouched
+bool queue_is_out(const struct queue *q, uint64_t seq);   // with the connection
+bool queue_is_alone(const struct queue *q, uint64_t seq); // the same, and its message stands in no other queue
 bool queue_has_room(const struct queue *q, uint64_t seq);
 void feed_list(struct broker *b, struct broker_session *s);
 void feed_kick(struct broker *b);

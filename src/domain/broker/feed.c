@@ -157,6 +157,7 @@ static enum status read_row(struct tx *tx, const struct broker_session *s, struc
     p->qos = (uint8_t)col_i64(stmt, 2);
     p->retain = col_i64(stmt, 3) != 0;
     p->bytes = (uint32_t)col_i64(stmt, 4);
+    p->shared = col_i64(stmt, 10) != 0;
     bool before = p->seq <= s->queue->sent;
     if (col_i64(stmt, 1) != 0) {
         p->state = DELIVERY_RELEASED;

@@ -196,6 +196,7 @@ enum status queue_store(struct tx *tx, struct work *w, struct broker_session *s,
                        .bytes = (uint32_t)message_bytes(m),
                        .qos = how->qos,
                        .retain = how->retain,
+                       .shared = msg_row != 0,
                        .state = DELIVERY_NEW,
                        .ids_len = how->ids_len};
     if (how->ids_len > 0 && (p.ids = copy_ids(how)) == NULL) {
@@ -228,6 +229,16 @@ enum status queue_delete(struct tx *tx, const struct broker_session *s, uint64_t
     *ret_there = false;
     enum status st = stmt_step(stmt, ret_there, err);
     return st == ST_OK && *ret_there ? release_message(tx, stmt, err) : st;
+}
+
+enum status queue_delete_run(struct tx *tx, const struct broker_session *s, uint64_t first, uint64_t last,
+                             struct err *err)
+{
+    STMT(stmt, tx->db, &sql_broker_queue[SQL_BROKER_QUEUE_DEL_RUN]);
+    stmt_bind_i64(stmt, 1, s->row);
+    stmt_bind_i64(stmt, 2, (int64_t)first);
+    stmt_bind_i64(stmt, 3, (int64_t)last);
+    return stmt_run(stmt, err);
 }
 
 enum status queue_received(struct tx *tx, const struct broker_session *s, uint64_t seq, struct err *err)
@@ -369,7 +380,7 @@ bool queue_push(struct broker *b, struct broker_session *s, struct parcel *p)
     if (!queue_has_room(q, p->seq) || !out_room(q) || !parcels_room(b, s->loop)) {
         return false;
     }
-    q->out[(q->out_first + q->out_len) & (q->out_cap - 1)] = (struct queue_out){p->seq, p->bytes};
+    q->out[(q->out_first + q->out_len) & (q->out_cap - 1)] = (struct queue_out){p->seq, p->bytes, p->shared};
     q->out_len++;
     q->out_bytes += p->bytes;
     q->pushed = p->seq;
@@ -419,6 +430,12 @@ static int64_t out_find(const struct queue *q, uint64_t seq)
 bool queue_is_out(const struct queue *q, uint64_t seq)
 {
     return out_find(q, seq) >= 0;
+}
+
+bool queue_is_alone(const struct queue *q, uint64_t seq)
+{
+    int64_t at = out_find(q, seq);
+    return at >= 0 && !out_at(q, (uint32_t)at)->shared;
 }
 
 void queue_settled(struct broker *b, struct broker_session *s, uint64_t seq)
