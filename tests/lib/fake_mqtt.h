@@ -467,7 +467,7 @@ struct fake_broker {
     struct broker_sub sub;
     enum status sub_status, open_status;
     size_t pending;
-    unsigned mores;
+    unsigned mores, slow_dropped;
     struct permit *permit; // of the last open, borrowed
     int permits;           // references
 };
@@ -483,6 +483,22 @@ void broker_loop_serve(struct broker_loop *bl, const struct broker_front *front)
 {
     (void)bl;
     fake_broker.front = *front;
+}
+void broker_slow_dropped(struct broker_loop *bl, struct broker_session *s, struct link *link, struct slow *sl)
+{
+    (void)bl;
+    (void)link;
+    (void)s;
+    sl->dropped++;
+    fake_broker.slow_dropped++;
+}
+void broker_slow_room(struct broker_loop *bl, struct broker_session *s, struct link *link, struct slow *sl, bool ended)
+{
+    (void)bl;
+    (void)s;
+    (void)link;
+    (void)ended;
+    *sl = (struct slow){0};
 }
 void broker_more(struct broker_loop *bl, struct link *link)
 {

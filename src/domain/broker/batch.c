@@ -159,6 +159,43 @@ static enum status store_settle(struct tx *tx, struct settle *se, struct err *er
                                    : queue_received(tx, s, se->value, err);
 }
 
+// How many settles from i on are one run: of one connection, number after number, each message alone in its row. 0: none.
+static uint32_t run_at(const struct batch *b, uint32_t i)
+{
+    const struct settle *first = &b->settles[i];
+    const struct broker_session *s = first->session;
+    bool fits = first->what == SETTLE_DONE && s->link == first->link && s->ending == 0 && s->queue != NULL;
+    uint32_t n = 0;
+    for (; fits && i + n < b->settles_len; n++) {
+        const struct settle *se = &b->settles[i + n];
+        if (se->what != SETTLE_DONE || se->session != s || se->link != first->link || se->value != first->value + n ||
+            !queue_is_alone(s->queue, se->value)) {
+            break;
+        }
+    }
+    return n;
+}
+
+// Clients acknowledge in order, mostly: a run is one statement.
+static enum status store_settles(struct tx *tx, struct batch *b, struct err *err)
+{
+    enum status st = ST_OK;
+    for (uint32_t i = 0; i < b->settles_len && st == ST_OK;) {
+        struct settle *se = &b->settles[i];
+        uint32_t n = run_at(b, i);
+        if (n < 2) {
+            st = store_settle(tx, se, err);
+            i++;
+            continue;
+        }
+        st = queue_delete_run(tx, se->session, se->value, se->value + n - 1, err);
+        for (uint32_t end = i + n; i < end; i++) {
+            b->settles[i].there = true; // with the connection: queue_settled counts each once
+        }
+    }
+    return st;
+}
+
 static void batch_committed(struct core *c, void *arg)
 {
     struct batch *b = arg;
@@ -181,11 +218,8 @@ static enum status batch_run(struct tx *tx, struct op *op, struct err *err)
     if (!tx_after_commit(tx, batch_committed, NULL, b)) {
         return err_set(err, ST_NOMEM, "no memory for messages");
     }
-    for (uint32_t i = 0; i < b->settles_len; i++) {
-        enum status st = store_settle(tx, &b->settles[i], err);
-        if (st != ST_OK) {
-            return err_wrap(err, "cannot store an acknowledgement");
-        }
+    if (store_settles(tx, b, err) != ST_OK) {
+        return err_wrap(err, "cannot store an acknowledgement");
     }
     for (uint32_t i = 0; i < b->items_len && w != NULL; i++) {
         enum status st = store_item(tx, w, &b->items[i], &b->acks[i], err);

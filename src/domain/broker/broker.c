@@ -254,6 +254,13 @@ static enum status load_session(struct tx *tx, struct broker *b, struct stmt *s,
     session->marks = (uint32_t)col_i64(s, 7);
     session_list(b, session);
     broker_session_unref(session);
+    const struct queue_sum sum = {.len = (uint32_t)col_i64(s, 9),
+                                  .bytes = (uint64_t)col_i64(s, 10),
+                                  .last = (uint64_t)col_i64(s, 11),
+                                  .sent = (uint64_t)col_i64(s, 8)};
+    if (sum.len > 0 && queue_make(b, session, &sum) == NULL) {
+        return err_set(err, ST_NOMEM, "no memory for the stored queues");
+    }
     return load_subs(tx, session, err);
 }
 
@@ -302,14 +309,20 @@ bool broker_topic_reserved(struct slice topic)
     return slice_starts(topic, SLICE("$")) || slice_starts(topic, SLICE("devices/"));
 }
 
-// One member of the group gets the message, in turn. A group with a durable member is the core's for QoS > 0.
+// One member of the group gets the message, in turn among those with room. A group with a durable member is the core's for QoS > 0.
 static bool to_group(struct broker_loop *bl, struct match *m, struct match_group *g, struct message *msg)
 {
     if (g->len == 0 || (g->durable && msg->qos > 0)) {
         return true;
     }
-    uint32_t i = g->first + g->turn++ % g->len;
-    return fan_put(bl, m->targets[i].loop, msg, m, i);
+    for (uint32_t n = 0; n < g->len; n++) {
+        uint32_t i = g->first + g->turn++ % g->len;
+        if (!atomic_load_explicit(&m->targets[i].link->full, memory_order_relaxed)) {
+            return fan_put(bl, m->targets[i].loop, msg, m, i);
+        }
+    }
+    broker_count(COUNT_DROPPED_FULL, 1);
+    return true;
 }
 
 static bool to_loops(struct broker_loop *bl, struct match *m, struct message *msg)

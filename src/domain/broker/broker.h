@@ -184,14 +184,25 @@ enum broker_settle {
 };
 void broker_settle(struct broker_loop *bl, struct broker_session *s, struct link *link, enum broker_settle what,
                    uint64_t seq_or_packet_id);
+// A connection for which messages are dropped, embedded by the front: an episode of it is told once when it begins and once,
+// with the number, when it is over: as an event (EV_QUEUE) and a log line. All zero: none.
+struct slow {
+    int64_t since_us;
+    uint64_t dropped;
+};
+// One was dropped. s NULL: nobody is told.
+void broker_slow_dropped(struct broker_loop *bl, struct broker_session *s, struct link *link, struct slow *sl);
+// There is room again, or the connection has ended. Cheap when there is no episode. An episode lasts ten seconds at least.
+void broker_slow_room(struct broker_loop *bl, struct broker_session *s, struct link *link, struct slow *sl, bool ended);
 // There is room again after has_room said no, or the connection has ended.
 void broker_more(struct broker_loop *bl, struct link *link);
 // Hands what was gathered in this turn to the core now: before an operation that must come after it (SUBSCRIBE, the end of the
 // connection).
 void broker_flush(struct broker_loop *bl);
 // A connection has ended while a QoS 1 message of a shared subscription that is not durable (delivery.seq 0, share not 0) was
-// not acknowledged, or before it was sent, or the message came when it had ended: another member gets it (4.8.2). Takes the
-// reference.
+// not acknowledged, or before it was sent, or the message came when it had ended: another member gets it (4.8.2). So it is with
+// any such message that finds no room, after link->full was set. Without a member that has room it is dropped and counted.
+// Takes the reference.
 void broker_give_back(struct broker_loop *bl, struct message *msg, uint64_t share);
 // A message with a durable effect (telemetry, twin, ...) came with QoS 2 on this connection: keeps its packet id in the same
 // transaction, before the effect. staged: the effect is in the telemetry store. *ret_new false: the connection has lost the

@@ -555,6 +555,8 @@ static void remember_wishes(struct mqtt_conn *mc, const struct mqtt_connect *c)
     mc->packet_max = MQTT_HAS(p, MQTT_P_MAX_PACKET) ? p->max_packet : 0;
     if (MQTT_HAS(p, MQTT_P_RECEIVE_MAX) && p->receive_max < mc->window) {
         mc->window = p->receive_max;
+    } else {
+        mc->window_cut = true;
     }
     if (MQTT_HAS(p, MQTT_P_ALIAS_MAX)) {
         mc->alias_out_max = p->alias_max < s->alias_max ? p->alias_max : s->alias_max;

@@ -39,7 +39,12 @@ SET conn = 0, expires_us = CASE WHEN expiry_s = 4294967295 THEN NULL ELSE ?1 + e
 WHERE conn <> 0;
 
 -- name: broker_session_load
-SELECT row, tenant, client_id, owner_kind, owner, expiry_s, expires_us, marks FROM mqtt_session ORDER BY row;
+SELECT s.row, s.tenant, s.client_id, s.owner_kind, s.owner, s.expiry_s, s.expires_us, s.marks, s.sent_seq,
+       coalesce(q.n, 0), q.bytes, q.last
+FROM mqtt_session s
+LEFT JOIN (SELECT session, count(*) n, sum(bytes) bytes, max(seq) last FROM mqtt_queue GROUP BY session) q
+  ON q.session = s.row
+ORDER BY s.row;
 
 -- name: broker_session_load_subs
 SELECT filter, options, id FROM mqtt_sub WHERE session = ?1;
