@@ -16,9 +16,10 @@
 #include "proto/mqtt.h"
 
 // Limits.
-#define TRACE_RUNNING_MAX    32    // at once, of all tenants
-#define TRACE_TENANT_RUNNING 8     // of these, of one tenant; the system owner's principals may have all that are free
-#define TRACE_TENANTS_ALL    24    // of these, of all that are not the system owner's: one who looks for a fault finds a place
+#define TRACE_RUNNING_MAX    32 // at once, of all tenants
+#define TRACE_TENANT_RUNNING 8  // of these, of one tenant; the system owner's principals may have all that are free
+#define TRACE_TENANTS_ALL                                                                                              \
+    24 // of these, of all that are not the system owner's: one who looks for a fault finds a place
 #define TRACE_PER_TENANT_MAX 100   // kept; making another one deletes the oldest that has ended
 #define TRACE_RECORDS_MAX    10000 // of one trace: it ends when it is full
 #define TRACE_BYTES_MAX      (4u << 20)
