@@ -208,27 +208,94 @@ static void test_what_cannot_be_traced(void **state)
     assert_int_equal(testcore_run(&t, run_create, &bad), ST_INVALID);
     bad.time_us = 0;
     assert_int_equal(testcore_run(&t, run_create, &bad), ST_INVALID);
+    bad.time_us = TRACE_TIME_MIN_US - 1;
+    assert_int_equal(testcore_run(&t, run_create, &bad), ST_INVALID);
     static const char *const ids[] = {"", "x", "99999999999999999999", "1"};
     for (size_t i = 0; i < sizeof(ids) / sizeof(ids[0]); i++) {
         assert_int_equal(testcore_run(&t, run_get, (void *)(uintptr_t)ids[i]), ST_NOT_FOUND);
     }
 }
 
+static struct trace_conf at_address(const char *value)
+{
+    return (struct trace_conf){.subject = TRACE_ADDRESS, .value = slice_str(value), .time_us = 60000000};
+}
+
+static void be_owner(bool owner)
+{
+    uint64_t bit = UINT64_C(1) << PERM_METRICS_READ;
+    t.who.perms = owner ? t.who.perms | bit : t.who.perms & ~bit;
+}
+
 static void test_places_are_bounded_and_come_back(void **state)
 {
     (void)state;
-    char ids[TRACE_RUNNING_MAX][24];
-    for (unsigned i = 0; i < TRACE_RUNNING_MAX; i++) {
+    char ids[TRACE_TENANT_RUNNING][24];
+    for (unsigned i = 0; i < TRACE_TENANT_RUNNING; i++) {
         make(TRACE_ADDRESS, "192.0.2.1", ids[i]);
     }
-    struct trace_conf one_more = {.subject = TRACE_ADDRESS, .value = SLICE("192.0.2.1"), .time_us = 60000000};
+    struct trace_conf one_more = at_address("192.0.2.1");
     assert_int_equal(testcore_run(&t, run_create, &one_more), ST_LIMIT);
+    assert_non_null(strstr(t.err.text, "of this tenant"));
     assert_int_equal(testcore_run(&t, run_stop, ids[3]), ST_OK);
     assert_int_equal(testcore_run(&t, run_create, &one_more), ST_OK);
     t.now_us += 61000000;
     assert_int_equal(testcore_run(&t, run_sweep, NULL), ST_OK);
     is(ids[0], "ended", "time is up", 0);
     assert_int_equal(testcore_run(&t, run_create, &one_more), ST_OK);
+}
+
+static enum status run_tenants(struct tx *tx, void *arg, struct err *err)
+{
+    (void)arg;
+    static const struct sql_def insert = {
+        "tenants_insert", "INSERT INTO tenant (row, id, created_us) VALUES (2, 'b', 0), (3, 'c', 0), (4, 'd', 0)"};
+    return stmt_run(db_stmt(tx->db, &insert), err);
+}
+
+static void test_no_tenant_takes_the_places_of_others(void **state)
+{
+    (void)state;
+    assert_int_equal(testcore_run(&t, run_tenants, NULL), ST_OK);
+    char id[24];
+    for (unsigned i = 0; i < TRACE_TENANTS_ALL; i++) {
+        t.who.tenant = 1 + i / TRACE_TENANT_RUNNING;
+        make(TRACE_CLIENT, "c1", id);
+    }
+    struct trace_conf one_more = at_address("192.0.2.1");
+    t.who.tenant = 1 + TRACE_TENANTS_ALL / TRACE_TENANT_RUNNING;
+    assert_int_equal(testcore_run(&t, run_create, &one_more), ST_LIMIT); // the rest is the owner's
+    assert_non_null(strstr(t.err.text, "of all tenants"));
+    t.who.tenant = 1;
+    be_owner(true);
+    for (unsigned i = TRACE_TENANTS_ALL; i < TRACE_RUNNING_MAX; i++) {
+        make(TRACE_CLIENT, "c1", id);
+    }
+    assert_int_equal(testcore_run(&t, run_create, &one_more), ST_LIMIT);
+    be_owner(false);
+}
+
+static void test_an_address_is_one_and_is_written_one_way(void **state)
+{
+    (void)state;
+    static const char *const none[] = {"foo",          "10.0.0.0/8",    "127.0.0.1/32", "127.0.0.1:1883",
+                                       "[::1]",        "[::1]:1883",    "1.2.3",        "localhost",
+                                       "fe80::1%eth0", "1.2.3.4.5.6.7", " 192.0.2.1"};
+    for (size_t i = 0; i < sizeof(none) / sizeof(none[0]); i++) {
+        struct trace_conf conf = at_address(none[i]);
+        assert_int_equal(testcore_run(&t, run_create, &conf), ST_INVALID);
+        assert_non_null(strstr(t.err.text, "IPv4 or IPv6 address"));
+    }
+    static const struct {
+        const char *given, *kept;
+    } good[] = {{"2001:DB8:0::7", "2001:db8::7"}, {"::ffff:192.0.2.1", "192.0.2.1"}, {"192.0.2.1", "192.0.2.1"}};
+    for (size_t i = 0; i < sizeof(good) / sizeof(good[0]); i++) {
+        struct trace_conf conf = at_address(good[i].given);
+        assert_int_equal(testcore_run(&t, run_create, &conf), ST_OK);
+        json_t *v = testcore_json(&t);
+        assert_string_equal(json_string_value(json_object_get(v, "address")), good[i].kept);
+        json_decref(v);
+    }
 }
 
 static void test_a_full_trace_ends(void **state)
@@ -485,6 +552,8 @@ int main(void)
         CASE(test_made_filled_stopped_deleted),
         CASE(test_what_cannot_be_traced),
         CASE(test_places_are_bounded_and_come_back),
+        CASE(test_no_tenant_takes_the_places_of_others),
+        CASE(test_an_address_is_one_and_is_written_one_way),
         CASE(test_a_full_trace_ends),
         CASE(test_a_failed_transaction_counts_as_lost),
         CASE(test_tenants_do_not_see_each_other),
