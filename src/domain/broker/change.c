@@ -5,7 +5,6 @@
 #include "domain/audit/audit.h"
 #include "domain/broker/broker_priv.h"
 #include "domain/identity/operator.h"
-#include "domain/policy/ban.h"
 #include "domain/policy/policy.h"
 #include "domain/registry/registry.h"
 
@@ -243,27 +242,17 @@ static enum status drop_sessions(struct tx *tx, enum principal_kind kind, uint64
     return ST_OK;
 }
 
-static void close_now(struct link *link, enum down_close why)
+static void close_commit(struct core *c, void *arg)
 {
-    struct down *d = down_close(why);
+    struct link *link = arg;
+    struct down *d = down_close(DOWN_CLOSE_REVOKED);
+    (void)c;
     if (d != NULL) {
         link_send(link, d);
     } else {
         log_error("broker", "no memory to close a connection", LOGU("conn", link->conn));
     }
     link_unref(link);
-}
-
-static void close_commit(struct core *c, void *arg)
-{
-    (void)c;
-    close_now(arg, DOWN_CLOSE_REVOKED);
-}
-
-static void close_banned(struct core *c, void *arg)
-{
-    (void)c;
-    close_now(arg, DOWN_CLOSE_BANNED);
 }
 
 static void close_undo(struct core *c, void *arg)
@@ -327,18 +316,6 @@ static enum status policy_changed_fn(struct tx *tx, const struct policy_change *
     return ST_OK;
 }
 
-// A client id was banned: whoever has it now goes, and nothing is said in its name (S14).
-static enum status client_banned(struct tx *tx, uint32_t tenant, struct slice client_id, struct err *err)
-{
-    const struct broker_session *s = session_table_find(&broker_of(tx->core)->sessions, tenant, client_id);
-    if (s != NULL && s->link != NULL && !tx_after_commit(tx, close_banned, close_undo, link_ref(s->link))) {
-        link_unref(s->link);
-        return err_set(err, ST_NOMEM, "no memory to close a connection");
-    }
-    const struct will_key k = {tenant, client_id};
-    return will_del(tx, &k, err);
-}
-
 static enum status device_changed(struct tx *tx, const struct device_ref *d, enum device_change what, struct err *err)
 {
     bool gone = what == DEVICE_CHANGE_REMOVED || what == DEVICE_CHANGE_RETIRED;
@@ -359,7 +336,6 @@ enum status change_start(struct tx *tx, struct err *err)
     }
     b->review->broker = b;
     policy_on_change(tx->core, policy_changed_fn, b);
-    ban_watch_clients(tx->core, client_banned);
     return registry_watch(tx->core, device_changed, err);
 }
 

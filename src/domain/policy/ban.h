@@ -1,20 +1,23 @@
 // Who may not come in: banned by an operator, or for a while because of flapping.
 //
-//   address or network   of all tenants, the system owner's to ban; asked before anything else, on the I/O thread
+//   address or network   of all tenants, the system owner's to ban; asked when a connection of an MQTT port is accepted, and
+//                        at CONNECT, since MQTT may come over the HTTP ports too
 //   client id, device    of one tenant; asked when it is known who comes
 //   flapping             one principal from one source, let in more often than `ban.flapping_connects` a minute (applications and
 //                        anonymous clients by their client id besides, since many share a token). Who could not prove who it is
 //                        counts for the limit of failures only: a stranger bans nobody.
 //                        1 minute, then 2, 4, ... 64, as throttle.h has it; in memory only
 //
-// Banned clients are told 0x8A (MQTT 5). A ban ends by itself or is lifted. Bans of devices and client ids close the live
-// connection at once, without its will; what the device has retained stays. Bans of addresses count at the next CONNECT.
+// Banned clients are told 0x8A (MQTT 5); connections of a banned address are closed without a word. A ban ends by itself or is
+// lifted. It closes the open connections it concerns at once: the wills of a device or client id are dropped, what
+// is retained and queued stays.
 #ifndef DOMAIN_BAN_H
 #define DOMAIN_BAN_H
 
 #include "base/json.h"
 #include "core/conf.h"
 #include "core/core.h"
+#include "net/addr.h"
 
 #define BAN_REASON_MAX 256   // bytes
 #define BANS_MAX       10000 // of one tenant; of addresses as many again
@@ -37,15 +40,12 @@ bool ban_kind_parse(struct slice text, enum ban_kind *ret);
 
 // Is this address ("192.0.2.1:1234", "[2001:db8::1]:1", or without port) banned now? Any thread.
 bool ban_address(const struct core *c, struct slice addr);
+bool ban_peer(const struct core *c, const struct addr *peer); // the same; no lock while no address is banned
 // A CONNECT whose credential is good: counts it. Core thread. ST_FORBIDDEN while it is banned for flapping.
 enum status ban_flapping(struct tx *tx, const struct principal *who, struct slice client_id, struct slice addr,
                          struct err *err);
 // When it is known who comes. ST_FORBIDDEN.
 enum status ban_check(struct tx *tx, const struct principal *who, struct slice client_id, struct err *err);
-// Told inside the transaction that bans a client id of a tenant; failing fails the ban. One listener, before core_start; without
-// ban_start none is ever told.
-typedef enum status (*ban_client_fn)(struct tx *tx, uint32_t tenant, struct slice client_id, struct err *err);
-void ban_watch_clients(struct core *c, ban_client_fn fn);
 // A live connection was taken over by the same principal: of a device, whatever client id it had, or of this client id. More than
 // ban.takeovers a minute are reported. Core thread.
 void ban_takeover(struct core *c, const struct principal *who, struct slice client_id);
@@ -56,9 +56,21 @@ struct ban_make {
     struct slice reason; // p == NULL: none
     int64_t ttl_us;      // 0: until it is lifted
 };
-// {"id","kind","value","reason","created","created_by","expires"}. An address needs PERM_TENANT_WRITE besides. What is
+// {"id","kind","value","reason","created","created_by","expires","closed"}: `closed` connections were open. An address needs PERM_TENANT_WRITE besides. What is
 // banned already is banned anew. ST_INVALID, ST_LIMIT over BANS_MAX, ST_NOT_FOUND.
 enum status ban_create(struct tx *tx, const struct ban_make *m, struct jw *out, struct err *err);
+// Whoever keeps connections: to be closed after the commit, and counted. Once, before core_start, after ban_start. Failing fails
+// the ban.
+struct ban_whom {
+    enum ban_kind kind;
+    uint32_t tenant;         // of a client id
+    struct slice client_id;  // borrowed
+    uint64_t device;         // row
+    struct addr_net network; // of an address
+};
+typedef enum status (*ban_close_fn)(struct tx *tx, const struct ban_whom *whom, void *arg, unsigned *ret_closed,
+                                    struct err *err);
+void ban_on_create(struct core *c, ban_close_fn fn, void *arg);
 // {"items","next"}, oldest first; bans of addresses only for the system owner. Any tx.
 enum status ban_list(struct tx *tx, struct slice cursor, int64_t limit, struct jw *out, struct err *err);
 enum status ban_delete(struct tx *tx, struct slice id, struct err *err); // ST_NOT_FOUND

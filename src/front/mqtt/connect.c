@@ -237,7 +237,9 @@ static enum status open_session(struct tx *tx, struct connect_op *co, struct err
 static enum status check_bans(struct tx *tx, struct connect_op *co, struct err *err)
 {
     const struct principal *who = &co->link->who;
-    enum status s = ban_check(tx, who, co->cred.client_id, err);
+    enum status s = ban_address(tx->core, co->cred.peer_addr) // it may be since the packet was read
+                        ? err_set(err, ST_FORBIDDEN, "this address is banned")
+                        : ban_check(tx, who, co->cred.client_id, err);
     if (s == ST_OK && (who->kind == WHO_DEVICE || !co->id_assigned)) {
         s = ban_flapping(tx, who, co->cred.client_id, co->cred.peer_addr, err);
     }
@@ -565,6 +567,8 @@ static void remember_wishes(struct mqtt_conn *mc, const struct mqtt_connect *c)
     mc->packet_max = MQTT_HAS(p, MQTT_P_MAX_PACKET) ? p->max_packet : 0;
     if (MQTT_HAS(p, MQTT_P_RECEIVE_MAX) && p->receive_max < mc->window) {
         mc->window = p->receive_max;
+    } else {
+        mc->window_cut = true;
     }
     if (MQTT_HAS(p, MQTT_P_ALIAS_MAX)) {
         mc->alias_out_max = p->alias_max < s->alias_max ? p->alias_max : s->alias_max;

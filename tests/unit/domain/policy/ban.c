@@ -25,12 +25,17 @@ static enum status on_change(struct tx *tx, const struct device_ref *d, enum dev
     return ST_OK;
 }
 
-static enum status on_client(struct tx *tx, uint32_t tenant, struct slice client_id, struct err *err)
+static enum status on_create(struct tx *tx, const struct ban_whom *whom, void *arg, unsigned *ret_closed,
+                             struct err *err)
 {
     (void)tx;
     (void)err;
-    assert_int_equal(tenant, 1);
-    assert_true(slice_to_cstr(client_id, closed_id, sizeof(closed_id)));
+    (void)arg;
+    if (whom->kind == BAN_CLIENT_ID) {
+        assert_int_equal(whom->tenant, 1);
+        assert_true(slice_to_cstr(whom->client_id, closed_id, sizeof(closed_id)));
+        *ret_closed = 1;
+    }
     return ST_OK;
 }
 
@@ -40,7 +45,7 @@ static void start(void)
     assert_int_equal(testcore_run(&t, security_start, NULL), ST_OK);
     assert_int_equal(testcore_run(&t, ban_start, &conf), ST_OK);
     assert_int_equal(registry_watch(t.core, on_change, NULL), ST_OK);
-    ban_watch_clients(t.core, on_client);
+    ban_on_create(t.core, on_create, NULL);
 }
 
 static void stop(void)
