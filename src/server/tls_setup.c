@@ -48,7 +48,10 @@ static const struct conf_key tls_keys[] = {
      .type = CONF_STRING,
      .dflt = "",
      .reload = true,
-     .help = "Further CAs client certificates may chain to (PEM), beside the server's own."},
+     .help =
+         "Further CAs (PEM), beside the server's own, whose client certificates a handshake accepts. They let "
+         "nobody in: a device has only the certificates that this server has issued to it, and a CONNECT with another "
+         "one is refused, also beside a right user name and password; only a SCRAM exchange decides without it."},
     {.name = "tls.crl_file",
      .type = CONF_STRING,
      .dflt = "",
@@ -66,9 +69,11 @@ static const struct conf_key tls_keys[] = {
      .type = CONF_LIST,
      .dflt = "",
      .reload = true,
-     .help = "Names with a certificate of their own, each 'NAME [NAME ...] cert=FILE key=FILE [ca=FILE] [tenant=ID]': "
-             "clients that ask for the name get this certificate, must chain to these CAs and can only be devices of "
-             "this tenant."},
+     .help =
+         "Names with a certificate of their own, each 'NAME [NAME ...] cert=FILE key=FILE [ca=FILE] [tenant=ID]': "
+         "clients that ask for the name get this certificate, and are of this tenant: its devices, applications and "
+         "claims. With ca= a client certificate must chain to these CAs and not to the server's own, so devices with "
+         "certificates of the server come in only when its ca.pem is among them."},
     {.name = "tls.psk",
      .type = CONF_BOOL,
      .dflt = "false",
