@@ -35,7 +35,7 @@ struct conn {
     uint64_t id;
     void *user;
     struct buf in, out;
-    bool paused, resume, closing, authenticated, loopback;
+    bool paused, resume, closing, aborted, authenticated, loopback;
     char close_text[256];
     const char *peer;
     struct tls_peer *tls;
@@ -200,6 +200,12 @@ void conn_resume(struct conn *c)
 {
     c->resume = c->paused;
     c->paused = false;
+}
+void conn_abort(struct conn *c, enum close_cause cause, const char *text)
+{
+    (void)cause;
+    (void)text;
+    c->closing = c->aborted = true;
 }
 void conn_close(struct conn *c, const char *text)
 {
@@ -456,6 +462,7 @@ struct fake_broker {
     struct broker_sub sub;
     enum status sub_status, open_status;
     size_t pending;
+    unsigned mores;
     struct permit *permit; // of the last open, borrowed
     int permits;           // references
 };
@@ -471,6 +478,12 @@ void broker_loop_serve(struct broker_loop *bl, const struct broker_front *front)
 {
     (void)bl;
     fake_broker.front = *front;
+}
+void broker_more(struct broker_loop *bl, struct link *link)
+{
+    (void)bl;
+    (void)link;
+    fake_broker.mores++;
 }
 struct permit *permit_ref(struct permit *p)
 {

@@ -70,7 +70,8 @@ class Server:
     def start(self):
         command = self.prefix + [os.path.join(self.bin, "muster"), "serve", "--data", self.data]
         for name in ("mqtts", "https") + (("mqtt", "http") if self.plain else ()):
-            command += [f"--{name}", f"127.0.0.1:{self.ports.get(name) or free_port()}"]  # a restart keeps its ports
+            host = "127.0.0.1" if name == "https" else self.host  # the command line calls localhost
+            command += [f"--{name}", f"{host}:{self.ports.get(name) or free_port()}"]  # a restart keeps its ports
         log = open(self.log_path, "ab")
         started = time.monotonic()
         self.process = subprocess.Popen(command + self.args, stdout=subprocess.PIPE, stderr=log, stdin=subprocess.DEVNULL,

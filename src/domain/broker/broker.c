@@ -64,6 +64,7 @@ static bool loop_init(struct broker *b, unsigned i, struct loop *l)
         return false;
     }
     batch_init(bl);
+    replay_init(bl);
     bl->hook.fn = turn_end;
     loop_on_turn_end(l, &bl->hook);
     return true;
@@ -83,7 +84,7 @@ enum status broker_new(struct core *core, struct loop *const *loops, unsigned lo
     map_init(&b->permits);
     read_settings(conf, &b->settings);
     bool ok = index_init(&b->index) && session_table_init(&b->sessions) && fans_init(b, &b->out, loops_len) &&
-              feed_init(b) && tick_init(b) && mirror_init(b) &&
+              feed_init(b) && mirror_init(b) &&
               match_cache_init(&b->cache, &b->index, loops_len, true, b->settings.match_cache);
     for (unsigned i = 0; ok && i < loops_len; i++) {
         ok = loop_init(b, i, loops[i]);
@@ -102,8 +103,8 @@ void broker_release(struct broker *b)
     match_cache_release(&b->cache);
     for (unsigned i = 0; i < b->loops_len; i++) {
         match_cache_release(&b->loops[i].cache);
+        replay_release(&b->loops[i]);
     }
-    retained_jobs_free(b);
     session_late_free(b);
     if (b->feeding != NULL) {
         feed_release(b);
@@ -141,7 +142,6 @@ void broker_free(struct broker *b)
     if (b->sessions.slots != NULL) {
         broker_release(b);
     }
-    tick_release(b);
     mirror_release(b);
     retained_forget_permits(b);
     map_release(&b->permits);

@@ -76,6 +76,9 @@ struct broker_front {
     // The permit of an open connection has changed; the reference is the front's. Subscriptions that are no longer allowed
     // have been removed already.
     void (*on_permit)(void *arg, struct link *of, struct permit *p);
+    // May a retained message for a new subscriber go to this connection now, without waiting there? It is asked before each.
+    // After a no the front calls broker_more when there is room. Yes for a connection that has ended. NULL: always.
+    bool (*has_room)(void *arg, struct link *to);
     void *arg;
 };
 
@@ -181,6 +184,8 @@ enum broker_settle {
 };
 void broker_settle(struct broker_loop *bl, struct broker_session *s, struct link *link, enum broker_settle what,
                    uint64_t seq_or_packet_id);
+// There is room again after has_room said no, or the connection has ended.
+void broker_more(struct broker_loop *bl, struct link *link);
 // Hands what was gathered in this turn to the core now: before an operation that must come after it (SUBSCRIBE, the end of the
 // connection).
 void broker_flush(struct broker_loop *bl);

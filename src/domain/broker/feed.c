@@ -58,7 +58,7 @@ static void parcels_arrived(struct post *post)
     parcels_free(ps);
 }
 
-static bool parcels_room(struct parcels *ps)
+static bool grow(struct parcels *ps)
 {
     if (ps->len < ps->cap) {
         return true;
@@ -73,18 +73,17 @@ static bool parcels_room(struct parcels *ps)
     return true;
 }
 
-void parcels_put(struct broker *b, unsigned loop, struct parcel *p)
+bool parcels_room(struct broker *b, unsigned loop)
 {
     if (b->parcels[loop] == NULL) {
         b->parcels[loop] = calloc(1, sizeof(*b->parcels[loop]));
     }
+    return b->parcels[loop] != NULL && grow(b->parcels[loop]);
+}
+
+void parcels_put(struct broker *b, unsigned loop, struct parcel *p)
+{
     struct parcels *ps = b->parcels[loop];
-    if (ps == NULL || !parcels_room(ps)) {
-        // A message of the queue comes again with the next connection.
-        log_error("broker", "no memory to deliver a message", LOGSL("client", session_client_id(p->session)));
-        parcel_release(p);
-        return;
-    }
     ps->items[ps->len++] = *p;
     *p = (struct parcel){0};
 }

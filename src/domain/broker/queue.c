@@ -360,7 +360,7 @@ bool queue_has_room(const struct queue *q, uint64_t seq)
 bool queue_push(struct broker *b, struct broker_session *s, struct parcel *p)
 {
     struct queue *q = s->queue;
-    if (!queue_has_room(q, p->seq) || !out_room(q)) {
+    if (!queue_has_room(q, p->seq) || !out_room(q) || !parcels_room(b, s->loop)) {
         return false;
     }
     q->out[(q->out_first + q->out_len) & (q->out_cap - 1)] = (struct queue_out){p->seq, p->bytes};
@@ -372,18 +372,25 @@ bool queue_push(struct broker *b, struct broker_session *s, struct parcel *p)
     return true;
 }
 
+// The next page, when acknowledgements have made room for it.
+static void read_on(struct broker *b, struct broker_session *s)
+{
+    const struct queue *q = s->queue;
+    if (q->behind && q->out_len <= q->window / 2) {
+        feed_list(b, s);
+    }
+}
+
 void queue_stored(struct broker *b, struct parcel *p)
 {
     struct broker_session *s = p->session;
     struct queue *q = s->queue;
-    if (p->seq == 0 && s->link != NULL) {
-        p->link = link_ref(s->link);
-        parcels_put(b, s->loop, p);
-    } else if (!s->listed || s->link == NULL || q == NULL || q->behind) {
-        parcel_release(p); // it is in the store
-    } else if (!queue_push(b, s, p)) {
+    if (!s->listed || s->link == NULL || q == NULL || q->behind) {
+        parcel_release(p);             // it is in the store
+    } else if (!queue_push(b, s, p)) { // no room, or no memory: read from the store, so that nothing overtakes it
         q->behind = true;
         parcel_release(p);
+        read_on(b, s);
     }
 }
 
@@ -423,9 +430,7 @@ void queue_settled(struct broker *b, struct broker_session *s, uint64_t seq)
     q->out_len--;
     q->out_bytes -= bytes;
     queue_less(b, q, bytes);
-    if (q->behind && q->out_len <= q->window / 2) {
-        feed_list(b, s);
-    }
+    read_on(b, s);
 }
 
 void queue_attach(struct broker *b, struct broker_session *s, uint16_t receive_max)

@@ -173,14 +173,17 @@ enum status broker_subscribe(struct tx *tx, struct broker_session *s, const stru
         *ret_reason = why;
         return ST_OK;
     }
+    // Retained messages come first: what is live must find that they are on their way.
+    bool retained = in->retain_handling == 0 || (in->retain_handling == 1 && is_new);
+    bool shared = slice_starts(in->filter, SLICE("$share/"));
+    enum status st = retained && !shared ? retained_send(tx, s, in, err) : ST_OK;
+    if (st != ST_OK) {
+        return st;
+    }
     sub = sub_need(b, s, in->filter);
-    enum status st = sub != NULL ? change(tx, s, sub, in, err) : err_set(err, ST_NOMEM, "no memory for a subscription");
+    st = sub != NULL ? change(tx, s, sub, in, err) : err_set(err, ST_NOMEM, "no memory for a subscription");
     if (st == ST_OK) {
         st = row_put(tx, s, in, err);
-    }
-    bool retained = in->retain_handling == 0 || (in->retain_handling == 1 && is_new);
-    if (st == ST_OK && retained && !slice_starts(in->filter, SLICE("$share/"))) {
-        st = retained_send(tx, s, in, err);
     }
     *ret_reason = in->qos;
     return st;

@@ -13,16 +13,6 @@ void parcel_release(struct parcel *p)
     *p = (struct parcel){0};
 }
 
-bool parcel_id(struct parcel *p, uint32_t id)
-{
-    p->ids = reallocarray(NULL, 1, sizeof(*p->ids));
-    if (p->ids != NULL) {
-        p->ids[0] = id;
-        p->ids_len = 1;
-    }
-    return p->ids != NULL;
-}
-
 static void work_free(struct work *w)
 {
     for (size_t i = 0; i < w->parcels_len; i++) {

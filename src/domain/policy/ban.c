@@ -1,18 +1,17 @@
 #include "domain/policy/ban.h"
 
 #include <pthread.h>
-#include <stdio.h>
 #include <stdlib.h>
 
 #include "base/clock.h"
 #include "base/log.h"
 #include "base/map.h"
 #include "base/rate.h"
-#include "base/reader.h"
 #include "base/utf8.h"
-#include "core/cursor.h"
 #include "core/ids.h"
+#include "core/member.h"
 #include "core/metrics.h"
+#include "core/page.h"
 #include "domain/audit/audit.h"
 #include "domain/identity/throttle.h"
 #include "domain/policy/security.h"
@@ -22,13 +21,11 @@
 #define SQL_BAN_DEFINE
 #include "domain/policy/sql/ban.sql.h"
 
-enum { CURSOR_BANS = 1 };
 #define SWEEP_MS    60000
 #define SWEEP_MAX   1000
 #define NET_BITS    128
 #define NET_BITS_V4 96  // before an IPv4 address
 #define VALUE_MAX   256 // bytes of a client id
-#define ROW_ID_LEN  16
 #define MINUTE_US   60000000LL
 
 static const struct slice none = {NULL, 0};
@@ -422,31 +419,16 @@ struct ban_view {
     int64_t created_us, expires_us; // 0: until it is lifted
 };
 
-static void write_time(struct jw *out, const char *key, int64_t us)
-{
-    char text[CLOCK_RFC3339_MAX];
-    clock_rfc3339(us, text);
-    jw_key(out, key);
-    jw_str(out, us != 0 ? text : NULL);
-}
-
 static void write_ban(const struct ban_view *v, struct jw *out)
 {
-    char id[ROW_ID_LEN + 1];
-    (void)snprintf(id, sizeof(id), "%016llx", (unsigned long long)v->row);
     jw_object(out);
-    jw_key(out, "id");
-    jw_str(out, id);
-    jw_key(out, "kind");
-    jw_str(out, ban_kind_text(v->kind));
-    jw_key(out, "value");
-    jw_slice(out, v->value);
-    jw_key(out, "reason");
-    jw_slice(out, v->reason);
-    write_time(out, "created", v->created_us);
-    jw_key(out, "created_by");
-    jw_slice(out, v->created_by);
-    write_time(out, "expires", v->expires_us);
+    jw_member_row_id(out, "id", v->row);
+    jw_member_str(out, "kind", ban_kind_text(v->kind));
+    jw_member_text(out, "value", v->value);
+    jw_member_text(out, "reason", v->reason);
+    jw_member_time(out, "created", v->created_us);
+    jw_member_text(out, "created_by", v->created_by);
+    jw_member_time_or_null(out, "expires", v->expires_us != 0, v->expires_us);
     jw_object_end(out);
 }
 
@@ -459,10 +441,8 @@ static enum status record(struct tx *tx, const char *action, enum ban_kind kind,
     struct jw w;
     jw_init(&w, &text);
     jw_object(&w);
-    jw_key(&w, "kind");
-    jw_str(&w, ban_kind_text(kind));
-    jw_key(&w, "reason");
-    jw_slice(&w, reason);
+    jw_member_str(&w, "kind", ban_kind_text(kind));
+    jw_member_text(&w, "reason", reason);
     jw_object_end(&w);
     return audit_write(tx, action, "ban", value, none, buf_view(&text), err);
 }
@@ -517,21 +497,11 @@ static enum status remove_row(struct tx *tx, uint64_t row, enum ban_kind kind, u
     return stmt_run(s, err);
 }
 
-static bool parse_id(struct slice text, uint64_t *ret)
-{
-    uint8_t mem[sizeof(uint64_t)];
-    struct buf b = buf_fixed(mem, sizeof(mem));
-    bool ok = hex_decode(text, &b) && b.len == sizeof(mem);
-    struct reader r = reader_make(buf_view(&b));
-    *ret = rd_u64(&r);
-    return ok && *ret <= INT64_MAX;
-}
-
 enum status ban_delete(struct tx *tx, struct slice id, struct err *err)
 {
     uint64_t row = 0;
     bool found = false;
-    bool known = parse_id(id, &row);
+    bool known = row_id_parse(id, &row);
     STMT(s, tx->db, &sql_ban[SQL_BAN_FIND]);
     stmt_bind_i64(s, 1, (int64_t)row);
     stmt_bind_i64(s, 2, tx->who->tenant);
@@ -550,40 +520,24 @@ enum status ban_delete(struct tx *tx, struct slice id, struct err *err)
 
 enum status ban_list(struct tx *tx, struct slice cursor, int64_t limit, struct jw *out, struct err *err)
 {
-    uint8_t mem[CURSOR_MAX];
-    struct cursor at = {.kind = CURSOR_BANS, .text = SLICE("")};
-    enum status st = cursor_read(cursor, CURSOR_BANS, mem, &at, err);
+    struct page p = {.limit = limit, .from = {.kind = PAGE_BANS}};
+    enum status st = page_begin(&p, cursor, out, err);
     if (st != ST_OK) {
         return st;
     }
     STMT(s, tx->db, &sql_ban[SQL_BAN_LIST]);
     stmt_bind_i64(s, 1, tx->who->tenant);
     stmt_bind_i64(s, 2, principal_may(tx->who, PERM_TENANT_WRITE) ? 1 : 0);
-    stmt_bind_i64(s, 3, at.a);
+    stmt_bind_i64(s, 3, p.from.a);
     stmt_bind_i64(s, 4, tx->now_us);
-    stmt_bind_i64(s, 5, limit + 1);
-    jw_object(out);
-    jw_key(out, "items");
-    jw_array(out);
-    bool row = true;
-    int64_t n = 0;
-    for (st = stmt_step(s, &row, err); st == ST_OK && row && n < limit; n++) {
+    stmt_bind_i64(s, 5, page_rows(&p));
+    while (page_next(&p, s, err)) {
         write_ban(&(struct ban_view){(uint64_t)col_i64(s, 0), (enum ban_kind)col_i64(s, 1), col_text(s, 2),
                                      col_text(s, 3), col_text(s, 5), col_i64(s, 4), col_i64(s, 6)},
                   out);
-        at.a = col_i64(s, 0);
-        st = stmt_step(s, &row, err);
+        page_wrote(&p, (struct cursor){.a = col_i64(s, 0)});
     }
-    if (st != ST_OK) {
-        return st;
-    }
-    jw_array_end(out);
-    jw_key(out, "next");
-    st = cursor_write(row ? &at : NULL, out, err);
-    if (st == ST_OK) {
-        jw_object_end(out);
-    }
-    return st;
+    return page_end(&p, err);
 }
 
 // --- life --------------------------------------------------------------------------------------------------------

@@ -4,9 +4,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-#include "core/cursor.h"
 #include "core/ids.h"
-#include "core/when.h"
+#include "core/member.h"
+#include "core/page.h"
 #include "domain/audit/audit.h"
 #include "domain/registry/registry.h"
 #include "domain/trace/trace_priv.h"
@@ -15,8 +15,6 @@
 
 #define SWEEP_EVERY_MS 1000
 #define TRIM_ROWS      1000 // deleted of an outlived trace at a time
-
-enum { CURSOR_TRACES = 41 };
 
 static const char *const subjects[TRACE_SUBJECT__COUNT] = {
     [TRACE_DEVICE] = "device", [TRACE_CLIENT] = "client", [TRACE_ADDRESS] = "address"};
@@ -55,34 +53,20 @@ static void write_row(const struct trace_row *r, struct jw *out)
     char id[24];
     snprintf(id, sizeof(id), "%llu", (unsigned long long)r->row);
     jw_object(out);
-    jw_key(out, "id");
-    jw_str(out, id);
+    jw_member_str(out, "id", id);
     for (unsigned i = 0; i < TRACE_SUBJECT__COUNT; i++) {
         jw_key(out, subjects[i]);
         jw_str(out, i == r->subject ? r->value : NULL);
     }
-    jw_key(out, "state");
-    jw_str(out, r->ended_us == 0 ? "running" : "ended");
-    jw_key(out, "reason");
-    jw_str(out, r->reason[0] != '\0' ? r->reason : NULL);
-    jw_key(out, "created");
-    jw_time_text(out, r->created_us);
-    jw_key(out, "created_by");
-    jw_str(out, r->created_by);
-    jw_key(out, "until");
-    jw_time_text(out, r->until_us);
-    jw_key(out, "ended");
-    if (r->ended_us != 0) {
-        jw_time_text(out, r->ended_us);
-    } else {
-        jw_null(out);
-    }
-    jw_key(out, "records");
-    jw_int(out, r->records);
-    jw_key(out, "bytes");
-    jw_int(out, r->bytes);
-    jw_key(out, "lost");
-    jw_int(out, r->lost);
+    jw_member_str(out, "state", r->ended_us == 0 ? "running" : "ended");
+    jw_member_str(out, "reason", r->reason[0] != '\0' ? r->reason : NULL);
+    jw_member_time(out, "created", r->created_us);
+    jw_member_str(out, "created_by", r->created_by);
+    jw_member_time(out, "until", r->until_us);
+    jw_member_time_or_null(out, "ended", r->ended_us != 0, r->ended_us);
+    jw_member_int(out, "records", r->records);
+    jw_member_int(out, "bytes", r->bytes);
+    jw_member_int(out, "lost", r->lost);
     jw_object_end(out);
 }
 
@@ -381,37 +365,22 @@ enum status trace_write(struct tx *tx, struct slice id, struct jw *out, struct e
 
 enum status trace_list(struct tx *tx, struct slice cursor, int64_t limit, struct jw *out, struct err *err)
 {
-    uint8_t mem[CURSOR_MAX];
-    struct cursor c = {.kind = CURSOR_TRACES, .a = INT64_MAX};
-    enum status st = cursor_read(cursor, CURSOR_TRACES, mem, &c, err);
+    struct page p = {.limit = limit, .from = {.kind = PAGE_TRACES, .a = INT64_MAX}};
+    enum status st = page_begin(&p, cursor, out, err);
     if (st != ST_OK) {
         return st;
     }
     STMT(s, tx->db, &sql_trace[SQL_TRACE_LIST]);
     stmt_bind_i64(s, 1, tx->who->tenant);
-    stmt_bind_i64(s, 2, c.a);
-    stmt_bind_i64(s, 3, limit + 1);
-    jw_object(out);
-    jw_key(out, "items");
-    jw_array(out);
-    bool row = false;
-    int64_t n = 0;
-    for (st = stmt_step(s, &row, err); st == ST_OK && row && n < limit; st = stmt_step(s, &row, err)) {
+    stmt_bind_i64(s, 2, p.from.a);
+    stmt_bind_i64(s, 3, page_rows(&p));
+    while (page_next(&p, s, err)) {
         struct trace_row r;
         read_row(s, &r);
         write_row(&r, out);
-        c.a = (int64_t)r.row;
-        n++;
+        page_wrote(&p, (struct cursor){.a = (int64_t)r.row});
     }
-    jw_array_end(out);
-    jw_key(out, "next");
-    if (st == ST_OK) {
-        st = cursor_write(row ? &c : NULL, out, err);
-    }
-    if (st == ST_OK) {
-        jw_object_end(out);
-    }
-    return st;
+    return page_end(&p, err);
 }
 
 // --- what the loops have caught --------------------------------------------------------------------------------------

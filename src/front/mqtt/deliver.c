@@ -174,11 +174,33 @@ static bool may_send(const struct mqtt_conn *mc, uint8_t qos)
     return mc->state == MS_OPEN && conn_out_len(mc->net) < OUT_HIGH_BYTES && (qos == 0 || outbox_room(mc->out));
 }
 
+// For one more that need not wait. Up to CONN_OUT_HIGH: it is when that was exceeded that on_drain comes.
+static bool has_room(const struct mqtt_conn *mc)
+{
+    bool in_window = mc->out == NULL || (mc->out->first == NULL && outbox_room(mc->out));
+    return in_window && conn_out_len(mc->net) <= CONN_OUT_HIGH;
+}
+
 void mqtt_deliver_more(struct mqtt_conn *mc)
 {
     while (mc->out != NULL && mc->out->first != NULL && may_send(mc, mc->out->first->qos)) {
         send_waiting(mc, outbox_take(mc->out));
     }
+    if (mc->more_waits && has_room(mc)) {
+        mc->more_waits = false;
+        broker_more(mc->home->broker, mc->link);
+    }
+}
+
+bool mqtt_on_broker_room(void *arg, struct link *to)
+{
+    (void)arg;
+    struct mqtt_conn *mc = to->front;
+    bool room = mc == NULL || mc->state != MS_OPEN || has_room(mc);
+    if (!room) {
+        mc->more_waits = true;
+    }
+    return room;
 }
 
 // --- into the queue ------------------------------------------------------------------------------------------------

@@ -87,6 +87,7 @@ static bool open_loop(struct mqtt_front *f, struct mqtt_loop *home, struct loop 
                                        .on_acked = mqtt_on_broker_acked,
                                        .on_settled = mqtt_on_broker_settled,
                                        .on_permit = mqtt_on_broker_permit,
+                                       .has_room = mqtt_on_broker_room,
                                        .arg = home};
     broker_loop_serve(home->broker, &serve);
     return home->ingest != NULL;

@@ -62,6 +62,7 @@ struct mqtt_conn {
     bool counted : 1;               // as one of its tenant's connections
     bool scram : 1;                 // CONNECT had an authentication method
     bool will_off : 1;              // DISCONNECT 0x00: no will
+    bool more_waits : 1;            // the broker has retained messages that wait for room here
     uint16_t window;                // the client's receive maximum, or our own limit
     uint16_t alias_out_max;         // the client's topic alias maximum, or our own limit
     uint16_t requests;              // with the core
@@ -165,5 +166,6 @@ void mqtt_deliver_more(struct mqtt_conn *mc);               // sends what the wi
 void mqtt_on_broker_deliver(void *arg, struct link *to, const struct delivery *d, size_t n);
 void mqtt_on_broker_settled(void *arg, struct link *of, uint64_t seq_or_packet_id, int what);
 void mqtt_on_broker_permit(void *arg, struct link *of, struct permit *p);
+bool mqtt_on_broker_room(void *arg, struct link *to);
 
 #endif

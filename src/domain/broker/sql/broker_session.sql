@@ -1,13 +1,13 @@
 -- name: broker_session_get
-SELECT row, owner_kind, owner FROM mqtt_session WHERE tenant = ?1 AND client_id = ?2;
+SELECT row, owner_kind, owner, lineage FROM mqtt_session WHERE tenant = ?1 AND client_id = ?2;
 
 -- name: broker_session_add
 INSERT INTO mqtt_session (row, tenant, client_id, owner_kind, owner, conn, expiry_s, expires_us, marks, sent_seq, dropped,
-                          created_us)
-VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, NULL, 0, 0, 0, ?8);
+                          created_us, lineage)
+VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, NULL, 0, 0, 0, ?8, ?9);
 
 -- name: broker_session_resume
-UPDATE mqtt_session SET conn = ?2, expiry_s = ?3, expires_us = NULL WHERE row = ?1;
+UPDATE mqtt_session SET conn = ?2, expiry_s = ?3, expires_us = NULL, lineage = ?4 WHERE row = ?1;
 
 -- name: broker_session_leave
 -- No effect when another connection has it.

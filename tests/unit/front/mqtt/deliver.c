@@ -334,7 +334,7 @@ static void test_aliases_out(void **state)
     for (int i = 0; i < 3; i++) {
         deliver(f->core.link, (struct delivery){.qos = 0}, "some/topic", "x");
     }
-    heard(c, "30 'some/topic' 00 (x) | 30 'some/topic' 03 23 0001 (x) | 30 '' 03 23 0001 (x)");
+    heard(c, "30 'some/topic' 03 23 0001 (x) | 30 '' 03 23 0001 (x) | 30 '' 03 23 0001 (x)");
     fake_free(f);
 }
 
