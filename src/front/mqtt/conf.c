@@ -135,7 +135,7 @@ const struct conf_key mqtt_conf[MQTT_CONF_LEN] = {
              "disconnected and gets what is pending after it has connected again."},
     {.name = "mqtt.send_max",
      .type = CONF_INT,
-     .dflt = "256",
+     .dflt = "4096",
      .min = 1,
      .max = 8192,
      .help = "Messages to one client that may wait for its acknowledgement; fewer when its receive maximum is lower."},
