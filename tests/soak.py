@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 """make soak: the long forms of the reliability tests one after another, then half an hour of mixed load with churn and a flat memory line.
 
-    SOAK_SECONDS=1800 KILLS=200 CRASH_POINTS=2000 CUTS=50 STORM_CLIENTS=10000 GARBAGE=20000
-    tests/soak.py NAME ...      only some: kill9 crash_syscalls power_cut storm hostile load
+    SOAK_SECONDS=1800 KILLS=200 CRASH_POINTS=2000 CUTS=50 STORM_CLIENTS=10000 GARBAGE=20000 SAMPLES=100000
+    tests/soak.py NAME ...      only some: kill9 crash_syscalls power_cut storm hostile timing load
 
 The load: devices that send telemetry and go away again and again; publishers and persistent sessions at QoS 1 and 2 that come and go;
 subscriptions, retained messages and wills that change all the time; shared groups whose members leave; tokens that are made, used and
@@ -41,14 +41,16 @@ SECONDS = float(os.environ.get("SOAK_SECONDS", "1800"))
 DEVICES = 100
 FILL = 10000  # further devices: each is an event, so that the ring of events is full from the beginning
 LONG_FORMS = {"kill9": {"KILLS": "200"}, "crash_syscalls": {"CRASH_POINTS": "2000"}, "power_cut": {"CUTS": "50"}, "storm": {"STORM_CLIENTS": "10000"},
-              "hostile": {"GARBAGE": "20000"}}
+              "hostile": {"GARBAGE": "20000"}, "timing": {"SAMPLES": "100000"}}
+PROGRAMS = {"timing": "test_domain_identity_timing"}
 GAUGES = ("muster_mqtt_connections", "muster_http_connections")
 
 
 def long_form(name):
     start = time.monotonic()
     env = {**os.environ, **{k: os.environ.get(k, v) for k, v in LONG_FORMS[name].items()}, "PYTHONPATH": os.path.join(ROOT, "tests/lib")}
-    p = subprocess.run([sys.executable, os.path.join(ROOT, f"tests/system/{name}.py")], env=env, capture_output=True, text=True, errors="replace", check=False)
+    command = [os.path.join(muster.RELEASE_BIN, PROGRAMS[name])] if name in PROGRAMS else [sys.executable, os.path.join(ROOT, f"tests/system/{name}.py")]
+    p = subprocess.run(command, env=env, capture_output=True, text=True, errors="replace", check=False)
     print(f"{'passed' if p.returncode == 0 else 'FAILED'} {name} ({time.monotonic() - start:.0f} s): {(p.stdout if p.returncode == 0 else p.stdout + p.stderr).strip()[-3000:]}",
           flush=True)
     return p.returncode == 0

@@ -16,8 +16,8 @@ import muster
 class Probe:
     """Another device: one message at a time, and how long each acknowledgement took. It comes back when it is cut off."""
 
-    def __init__(self, server, name, token, every_s=0.02, topic="$muster/telemetry"):
-        self.server, self.name, self.token, self.every_s, self.topic = server, name, token, every_s, topic
+    def __init__(self, server, name, token, every_s=0.02, topic="$muster/telemetry", door="mqtt"):
+        self.server, self.name, self.token, self.every_s, self.topic, self.door = server, name, token, every_s, topic, door
         self.stop, self.latencies_ms, self.away, self.acked = threading.Event(), [], 0, 0
         self.thread = threading.Thread(target=self._run)
         self.thread.start()
@@ -27,7 +27,8 @@ class Probe:
         while not self.stop.is_set():
             try:
                 if client is None:
-                    client = mqtt.Client(self.server.host, self.server.ports["mqtt"], self.name, self.name, self.token, timeout=30)
+                    client = mqtt.Client(self.server.host, self.server.ports[self.door], self.name, self.name, self.token, timeout=30,
+                                         ca=self.server.ca if self.door.endswith("s") else None)
                     client.connect()
                 begin = time.monotonic()
                 if client.publish(self.topic, b'{"v":1}', qos=1) == 0:

@@ -10,6 +10,7 @@
 #include "domain/audit/audit.h"
 #include "domain/registry/registry.h"
 #include "domain/trace/trace_priv.h"
+#include "net/addr.h"
 #define SQL_TRACE_DEFINE
 #include "domain/trace/sql/trace.sql.h"
 
@@ -116,14 +117,29 @@ static struct trace_slot *slot_of(struct trace_hub *h, uint64_t row)
     return NULL;
 }
 
-static struct trace_slot *free_slot(struct trace_hub *h)
+// A free place, within what this tenant and all tenants together may have; `owner`: whoever sees the whole process. One busy
+// tenant leaves places to others, and all of them leave some to the owner. NULL: *err says which limit.
+static struct trace_slot *free_slot(struct trace_hub *h, uint32_t tenant, bool owner, struct err *err)
 {
-    for (unsigned i = 0; i < TRACE_RUNNING_MAX; i++) {
-        if (h->slots[i].state == SLOT_FREE) {
-            return &h->slots[i];
-        }
+    unsigned mine = 0, tenants = 0;
+    struct trace_slot *found = NULL;
+    for (unsigned i = TRACE_RUNNING_MAX; i-- > 0;) {
+        struct trace_slot *s = &h->slots[i];
+        mine += s->state != SLOT_FREE && s->tenant == tenant;
+        tenants += s->state != SLOT_FREE && !s->strangers;
+        found = s->state == SLOT_FREE ? s : found;
     }
-    return NULL;
+    if (!owner && mine >= TRACE_TENANT_RUNNING) {
+        (void)err_set(err, ST_LIMIT, "%u traces of this tenant are running, at most %d are allowed; stop one first",
+                      mine, TRACE_TENANT_RUNNING);
+        return NULL;
+    }
+    if (found == NULL || (!owner && tenants >= TRACE_TENANTS_ALL)) {
+        (void)err_set(err, ST_LIMIT, "%d traces are running, of all tenants; wait until one ends",
+                      found == NULL ? TRACE_RUNNING_MAX : TRACE_TENANTS_ALL);
+        return NULL;
+    }
+    return found;
 }
 
 static void fill_slot(struct trace_slot *s, const struct trace_row *r, enum slot_state state)
@@ -168,7 +184,22 @@ static void slot_not_ended(struct core *c, void *arg)
 
 // --- making, ending ------------------------------------------------------------------------------------------------
 
-static enum status check_value(struct tx *tx, const struct trace_conf *conf, struct err *err)
+// Addresses are compared as text, so there is one way to write each.
+static enum status normalise_address(char value[TRACE_VALUE_MAX + 1], struct err *err)
+{
+    struct addr_net one;
+    char text[ADDR_TEXT_MAX];
+    if (strchr(value, '/') != NULL || addr_net_parse(value, &one, NULL) != ST_OK) {
+        return err_at(err, ST_INVALID, "address",
+                      "\"%s\" is no address; one IPv4 or IPv6 address without port is allowed", value);
+    }
+    snprintf(value, TRACE_VALUE_MAX + 1, "%s", addr_net_text(&one, text));
+    return ST_OK;
+}
+
+// Writes the value as it is kept.
+static enum status check_value(struct tx *tx, const struct trace_conf *conf, char ret[TRACE_VALUE_MAX + 1],
+                               struct err *err)
 {
     const char *name = subjects[conf->subject];
     if (conf->value.len == 0 || conf->value.len > TRACE_VALUE_MAX) {
@@ -179,11 +210,16 @@ static enum status check_value(struct tx *tx, const struct trace_conf *conf, str
             return err_at(err, ST_INVALID, name, "may not hold control characters");
         }
     }
-    if (conf->subject == TRACE_DEVICE) {
-        struct device_ref d;
+    (void)slice_to_cstr(conf->value, ret, TRACE_VALUE_MAX + 1);
+    struct device_ref d;
+    switch (conf->subject) {
+    case TRACE_DEVICE:
         return device_find(tx, conf->value, &d, err);
+    case TRACE_ADDRESS:
+        return normalise_address(ret, err);
+    default:
+        return ST_OK;
     }
-    return ST_OK;
 }
 
 static enum status insert(struct tx *tx, const struct trace_row *r, struct err *err)
@@ -260,24 +296,24 @@ static enum status audited(struct tx *tx, const char *action, const struct trace
 enum status trace_create(struct tx *tx, const struct trace_conf *conf, struct jw *out, struct err *err)
 {
     struct trace_hub *h = trace_hub_get(tx->core);
-    enum status st = check_value(tx, conf, err);
-    if (st != ST_OK) {
-        return st;
-    }
-    if (conf->time_us <= 0 || conf->time_us > TRACE_TIME_MAX_US) {
-        return err_at(err, ST_INVALID, "/for", "must be a duration from 1s to 24h");
-    }
-    struct trace_slot *s = free_slot(h);
-    if (s == NULL) {
-        return err_set(err, ST_LIMIT, "%d traces are running; stop one first", TRACE_RUNNING_MAX);
-    }
     struct trace_row r = {.row = id_new(),
                           .tenant = tx->who->tenant,
                           .subject = conf->subject,
                           .strangers = principal_may(tx->who, PERM_METRICS_READ), // who may see the whole process
                           .created_us = tx->now_us,
-                          .until_us = tx->now_us + conf->time_us};
-    (void)slice_to_cstr(conf->value, r.value, sizeof(r.value));
+                          .until_us = tx->now_us};
+    enum status st = check_value(tx, conf, r.value, err);
+    if (st != ST_OK) {
+        return st;
+    }
+    if (conf->time_us < TRACE_TIME_MIN_US || conf->time_us > TRACE_TIME_MAX_US) {
+        return err_at(err, ST_INVALID, "/for", "must be a duration from 1s to 24h");
+    }
+    r.until_us += conf->time_us;
+    struct trace_slot *s = free_slot(h, r.tenant, r.strangers, err);
+    if (s == NULL) {
+        return ST_LIMIT;
+    }
     snprintf(r.created_by, sizeof(r.created_by), "%s", tx->who->name);
     st = make_room(tx, err);
     if (st == ST_OK) {
