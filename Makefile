@@ -45,7 +45,7 @@ fuzz: packages  ## 10 minutes each, or FUZZ_SECONDS
 	@python3 tests/fuzz.py --seconds $(or $(FUZZ_SECONDS),600)
 
 soak: build packages  ## long forms of the reliability tests, then SOAK_SECONDS of mixed load
-	@cmake --build build -j $(JOBS) --target harness
+	@cmake --build build -j $(JOBS) --target harness test_domain_identity_timing
 	@python3 tests/soak.py
 
 docs: packages  ## reference pages that are generated from tables

@@ -308,7 +308,7 @@ class Bench:
             s.start()
             subprocess.run([tool("mqttload"), "--clients", str(clients), "--cycles", str(clients), "--burst", "8", "--port", str(s.ports["plain"]),
                             *s.options(clients, "plain")], check=True, capture_output=True, timeout=600)
-            self.release(self.hold(s, kind, 200, 1))
+            self.release(self.hold(s, kind, min(200, clients // 50), 1))  # few: the memory they leave is used again, and not counted
             time.sleep(1)
             before = memory_kb(s.pid)
             held = self.hold(s, kind, clients, processes)

@@ -22,6 +22,9 @@ struct broker_settings {
     uint32_t match_cache;       // slots per thread
 };
 
+void banned_start(struct broker *b);                         // banned.c: bans end connections
+enum status inbound_restart(struct tx *tx, struct err *err); // inbound.c: ids whose points never came
+
 // --- messages that need no storing: fan.c ----------------------------------------------------------------------------
 
 // A message for all connections of a match on one loop (`only` == FAN_ALL), or for one of its targets.
@@ -150,6 +153,7 @@ struct parcel {
     uint32_t bytes;
     uint8_t qos;
     bool retain;
+    bool shared; // its message stands in several queues
     enum delivery_state state;
     uint32_t *ids; // malloc'ed
     uint32_t ids_len;
@@ -182,6 +186,7 @@ enum status work_publish_group(struct tx *tx, struct work *w, struct message *ms
 struct queue_out {
     uint64_t seq;
     uint32_t bytes;
+    bool shared; // its message stands in several queues
 };
 //   CAUGHT UP --a message does not fit the window--> BEHIND --read to the end--> CAUGHT UP
 // Caught up: everything stored is with the connection, and what is stored next follows at once. Behind: the next page is read
@@ -194,6 +199,7 @@ struct queue {
     uint64_t bytes;
     uint32_t len;
     uint32_t window;
+    struct slow slow; // it is full
     bool behind;
     bool feeding; // on the list of those to be read on
     struct broker_session *feed_next;
@@ -202,7 +208,13 @@ struct queue {
     uint64_t out_bytes;
 };
 void queue_free(struct queue *q); // NULL is allowed
-// The session's, loaded from the store for the first time.
+// What the store says of one.
+struct queue_sum {
+    uint32_t len;
+    uint64_t bytes, last, sent; // last: the highest seq, 0: none; sent: as of struct queue
+};
+struct queue *queue_make(struct broker *b, struct broker_session *s, const struct queue_sum *sum); // NULL: no memory
+// The session's, loaded from the store when it is not in memory: those that hold something are from the start on.
 enum status queue_need(struct tx *tx, struct broker_session *s, struct queue **ret, struct err *err);
 // How a message stands in a queue.
 struct queue_put {
@@ -221,6 +233,9 @@ enum status queue_message_add(struct tx *tx, struct broker *b, const struct mess
 enum status queue_message_less(struct tx *tx, int64_t row, struct err *err);
 // Deletes one row. *ret_there: it was there.
 enum status queue_delete(struct tx *tx, const struct broker_session *s, uint64_t seq, bool *ret_there, struct err *err);
+// Those from first to last, all of them queue_is_alone.
+enum status queue_delete_run(struct tx *tx, const struct broker_session *s, uint64_t first, uint64_t last,
+                             struct err *err);
 enum status queue_received(struct tx *tx, const struct broker_session *s, uint64_t seq, struct err *err);
 // Deletes all of it, and all else the store has of the session; messages of shared subscriptions go to other members.
 enum status queue_erase(struct tx *tx, struct work *w, uint32_t tenant, int64_t session,
@@ -228,12 +243,13 @@ enum status queue_erase(struct tx *tx, struct work *w, uint32_t tenant, int64_t 
 // After commits:
 void queue_stored(struct broker *b, struct parcel *p); // pushes it when it may; takes what p holds
 void queue_settled(struct broker *b, struct broker_session *s, uint64_t seq);
-void queue_less(struct broker *b, struct queue *q, uint32_t bytes); // one message less in it
+void queue_less(struct broker *b, struct broker_session *s, uint32_t bytes); // one message less in it
 void queue_attach(struct broker *b, struct broker_session *s, uint16_t receive_max);
 void queue_detach(struct broker *b, struct broker_session *s);
 bool queue_push(struct broker *b, struct broker_session *s,
-                struct parcel *p);                      // false: no room or memory; p is untouched
-bool queue_is_out(const struct queue *q, uint64_t seq); // with the connection
+                struct parcel *p);                        // false: no room or memory; p is untouched
+bool queue_is_out(const struct queue *q, uint64_t seq);   // with the connection
+bool queue_is_alone(const struct queue *q, uint64_t seq); // the same, and its message stands in no other queue
 bool queue_has_room(const struct queue *q, uint64_t seq);
 void feed_list(struct broker *b, struct broker_session *s);
 void feed_kick(struct broker *b);
@@ -243,6 +259,12 @@ void feed_release(struct broker *b);
 bool parcels_room(struct broker *b, unsigned loop);                  // false: no memory
 void parcels_put(struct broker *b, unsigned loop, struct parcel *p); // takes what p holds
 void parcels_flush(struct broker *b);
+
+// --- queues that are full: slow.c -----------------------------------------------------------------------------------
+
+enum slow_where { SLOW_SESSION, SLOW_CONNECTION };
+void slow_queue_full(struct tx *tx, struct broker_session *s); // a message was not kept; the queue is in memory
+void slow_queue_room(struct broker *b, struct broker_session *s, bool ended); // after commits: it has become shorter
 
 // --- sessions: session.c. Core thread. -------------------------------------------------------------------------------
 

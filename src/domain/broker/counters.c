@@ -1,5 +1,6 @@
 #include <stdio.h>
 
+#include "core/limit.h"
 #include "domain/broker/broker_priv.h"
 
 static struct metric metrics[COUNT__COUNT] = {
@@ -9,11 +10,11 @@ static struct metric metrics[COUNT__COUNT] = {
                                 .kind = METRIC_GAUGE},
     [COUNT_QUEUED] = {.name = "muster_mqtt_queue_messages",
                       .labels = "",
-                      .help = "Messages in durable queues that were used since the start.",
+                      .help = "Messages in durable queues.",
                       .kind = METRIC_GAUGE},
     [COUNT_QUEUED_BYTES] = {.name = "muster_mqtt_queue_bytes",
                             .labels = "",
-                            .help = "Bytes of messages in durable queues that were used since the start.",
+                            .help = "Bytes of messages in durable queues.",
                             .kind = METRIC_GAUGE},
     [COUNT_RETAINED] = {.name = "muster_mqtt_retained_messages",
                         .labels = "",
@@ -94,6 +95,7 @@ void broker_metrics(struct broker *b)
     for (unsigned i = 0; i < COUNT__COUNT; i++) {
         metric_register(&metrics[i]);
     }
+    limits_register();
     (void)metric_collector(collect, b);
 }
 

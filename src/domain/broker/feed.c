@@ -157,6 +157,7 @@ static enum status read_row(struct tx *tx, const struct broker_session *s, struc
     p->qos = (uint8_t)col_i64(stmt, 2);
     p->retain = col_i64(stmt, 3) != 0;
     p->bytes = (uint32_t)col_i64(stmt, 4);
+    p->shared = col_i64(stmt, 10) != 0;
     bool before = p->seq <= s->queue->sent;
     if (col_i64(stmt, 1) != 0) {
         p->state = DELIVERY_RELEASED;
@@ -245,7 +246,7 @@ static void page_done(struct broker *b, struct feed_page *page)
         return; // whoever connects next begins anew
     }
     for (uint32_t i = 0; i < page->dropped; i++) {
-        queue_less(b, q, (uint32_t)(page->dropped_bytes / page->dropped));
+        queue_less(b, s, (uint32_t)(page->dropped_bytes / page->dropped));
     }
     uint32_t i = 0;
     while (i < page->parcels_len && queue_push(b, s, &page->parcels[i])) {

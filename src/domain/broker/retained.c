@@ -2,7 +2,7 @@
 #include <stdlib.h>
 
 #include "base/buf.h"
-#include "base/log.h"
+#include "core/limit.h"
 #include "domain/broker/broker_priv.h"
 #include "domain/policy/policy.h"
 #define SQL_BROKER_RETAINED_DEFINE
@@ -159,6 +159,7 @@ enum status retained_set(struct tx *tx, const struct message *m, const struct re
     }
     const struct tree_node *n = tree_find(&t->retained_names, message_topic(m));
     if ((n == NULL || n->value == NULL) && t->retained >= b->settings.retained_max) {
+        limit_met(LIMIT_RETAINED, m->tenant, by->client_id);
         return err_set(err, ST_LIMIT, "the tenant has its %u retained messages", b->settings.retained_max);
     }
     int64_t row = 0;

@@ -4,6 +4,7 @@
 
 #include "base/buf.h"
 #include "base/log.h"
+#include "core/limit.h"
 #include "core/quota.h"
 #include "domain/broker/broker_priv.h"
 #include "domain/identity/lineage.h"
@@ -111,6 +112,7 @@ void session_end(struct broker *b, struct broker_session *s)
         broker_count(COUNT_SESSIONS_DURABLE, -1);
     }
     if (s->queue != NULL) {
+        slow_queue_room(b, s, true);
         broker_count(COUNT_QUEUED, -(int64_t)s->queue->len);
         broker_count(COUNT_QUEUED_BYTES, -(int64_t)s->queue->bytes);
         quota_give(quotas_of(b->core), s->tenant, QUOTA_QUEUED_BYTES, (int64_t)s->queue->bytes);
@@ -438,8 +440,7 @@ static enum status begin(struct tx *tx, const struct link *link, const struct br
         return err_set(err, ST_NOMEM, "no memory for one more session");
     }
     if (*expiry_s > 0 && t->durable >= b->settings.sessions_max) {
-        log_warn("broker", "a session ends with its connection: the tenant has as many as broker.sessions_max allows",
-                 LOGSL("client", in->client_id), LOGU("tenant", link->who.tenant));
+        limit_met(LIMIT_SESSIONS, link->who.tenant, in->client_id); // it ends with its connection
         *expiry_s = 0;
     }
     if (*expiry_s == 0) {
@@ -773,16 +774,5 @@ enum status broker_session_mark(struct tx *tx, struct broker_session *s, uint32_
     STMT(stmt, tx->db, &sql_broker_session[SQL_BROKER_SESSION_MARK]);
     stmt_bind_i64(stmt, 1, s->row);
     stmt_bind_i64(stmt, 2, marks);
-    return stmt_run(stmt, err);
-}
-
-enum status broker_inbound_put(struct tx *tx, struct broker_session *s, uint16_t packet_id, struct err *err)
-{
-    if (s->row == 0 || s->ending > 0) {
-        return ST_OK;
-    }
-    STMT(stmt, tx->db, &sql_broker_session[SQL_BROKER_SESSION_INBOUND_PUT]);
-    stmt_bind_i64(stmt, 1, s->row);
-    stmt_bind_i64(stmt, 2, packet_id);
     return stmt_run(stmt, err);
 }

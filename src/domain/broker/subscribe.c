@@ -1,6 +1,7 @@
 #include <stdlib.h>
 
 #include "base/log.h"
+#include "core/limit.h"
 #include "core/quota.h"
 #include "domain/audit/audit.h"
 #include "domain/broker/broker_priv.h"
@@ -141,9 +142,11 @@ static uint8_t refusal(const struct broker *b, const struct broker_session *s, c
     if (!is_new) {
         return 0;
     }
-    bool room = s->subs_len < b->settings.subscriptions_max &&
-                quota_room(quotas_of(b->core), s->tenant, QUOTA_SUBSCRIPTIONS, 1);
-    return room ? 0 : MQTT_RC_QUOTA;
+    if (s->subs_len >= b->settings.subscriptions_max) {
+        limit_met(LIMIT_SUBSCRIPTIONS, s->tenant, session_client_id(s));
+        return MQTT_RC_QUOTA;
+    }
+    return quota_room(quotas_of(b->core), s->tenant, QUOTA_SUBSCRIPTIONS, 1) ? 0 : MQTT_RC_QUOTA;
 }
 
 static struct sub *sub_need(struct broker *b, struct broker_session *s, struct slice filter)

@@ -29,7 +29,7 @@ static void expired_commit(struct core *c, void *arg)
 {
     struct expired *e = arg;
     if (e->session->queue != NULL) {
-        queue_less(broker_of(c), e->session->queue, e->bytes);
+        queue_less(broker_of(c), e->session, e->bytes);
     }
     broker_session_unref(e->session);
     free(e);

@@ -1,6 +1,7 @@
 #include "domain/policy/ban.h"
 
 #include <pthread.h>
+#include <stdatomic.h>
 #include <stdlib.h>
 
 #include "base/clock.h"
@@ -37,20 +38,20 @@ static const char *const kind_texts[] = {
 static struct metric refused[] = {
     [BAN_ADDRESS] = {.name = "muster_banned_total",
                      .labels = "kind=\"address\"",
-                     .help = "CONNECTs of the banned.",
+                     .help = "CONNECTs of the banned, and connections of banned addresses.",
                      .kind = METRIC_COUNTER},
     [BAN_CLIENT_ID] = {.name = "muster_banned_total",
                        .labels = "kind=\"client_id\"",
-                       .help = "CONNECTs of the banned.",
+                       .help = "CONNECTs of the banned, and connections of banned addresses.",
                        .kind = METRIC_COUNTER},
     [BAN_DEVICE] = {.name = "muster_banned_total",
                     .labels = "kind=\"device\"",
-                    .help = "CONNECTs of the banned.",
+                    .help = "CONNECTs of the banned, and connections of banned addresses.",
                     .kind = METRIC_COUNTER},
 };
 static struct metric refused_flapping = {.name = "muster_banned_total",
                                          .labels = "kind=\"flapping\"",
-                                         .help = "CONNECTs of the banned.",
+                                         .help = "CONNECTs of the banned, and connections of banned addresses.",
                                          .kind = METRIC_COUNTER};
 
 // One ban in memory.
@@ -64,8 +65,11 @@ struct bans {
     pthread_rwlock_t lock;
     struct map by_key;               // key_of
     uint32_t prefixes[NET_BITS + 1]; // bans of networks by their length: which lengths to look for
+    _Atomic uint32_t networks;       // how many of them
     struct throttle *flapping;       // core thread
     struct rate *takeovers;
+    ban_close_fn on_create; // NULL: nobody keeps connections
+    void *on_create_arg;
 };
 
 static struct bans *bans_of(const struct core *c)
@@ -171,6 +175,7 @@ static void forget(struct bans *bs, struct slice key, unsigned bits)
     void *old = map_del(&bs->by_key, key);
     if (old != NULL && bits <= NET_BITS) {
         bs->prefixes[bits]--;
+        atomic_fetch_sub(&bs->networks, 1);
     }
     free(old);
 }
@@ -183,7 +188,10 @@ static void change_do(struct core *c, void *arg)
     pthread_rwlock_wrlock(&bs->lock);
     forget(bs, key, ch->bits);
     if (ch->add && map_set(&bs->by_key, key, ch->ban)) {
-        bs->prefixes[ch->bits <= NET_BITS ? ch->bits : 0] += ch->bits <= NET_BITS ? 1 : 0;
+        if (ch->bits <= NET_BITS) {
+            bs->prefixes[ch->bits]++;
+            atomic_fetch_add(&bs->networks, 1);
+        }
         ch->ban = NULL;
     }
     pthread_rwlock_unlock(&bs->lock);
@@ -249,19 +257,24 @@ static bool banned(const struct bans *bs, struct slice key, int64_t now_us)
 
 bool ban_address(const struct core *c, struct slice addr)
 {
-    struct bans *bs = bans_of(c);
     struct addr peer;
+    return addr_parse(addr, &peer) && ban_peer(c, &peer);
+}
+
+bool ban_peer(const struct core *c, const struct addr *peer)
+{
+    struct bans *bs = bans_of(c);
     bool yes = false;
-    if (bs == NULL || !addr_parse(addr, &peer)) {
+    if (bs == NULL || atomic_load_explicit(&bs->networks, memory_order_relaxed) == 0) {
         return false;
     }
     int64_t now_us = clock_wall_us();
     pthread_rwlock_rdlock(&bs->lock);
-    unsigned shortest = addr_is_ipv4(&peer) ? NET_BITS_V4 : 0;
+    unsigned shortest = addr_is_ipv4(peer) ? NET_BITS_V4 : 0;
     for (unsigned bits = NET_BITS + 1; bits-- > shortest && !yes;) {
         uint8_t mem[KEY_MAX];
         if (bs->prefixes[bits] > 0) {
-            struct addr_net n = addr_net_of(&peer, (uint8_t)(bits - shortest), (uint8_t)bits);
+            struct addr_net n = addr_net_of(peer, (uint8_t)(bits - shortest), (uint8_t)bits);
             yes = banned(bs, network_key(&n, mem), now_us);
         }
     }
@@ -419,9 +432,8 @@ struct ban_view {
     int64_t created_us, expires_us; // 0: until it is lifted
 };
 
-static void write_ban(const struct ban_view *v, struct jw *out)
+static void write_members(const struct ban_view *v, struct jw *out)
 {
-    jw_object(out);
     jw_member_row_id(out, "id", v->row);
     jw_member_str(out, "kind", ban_kind_text(v->kind));
     jw_member_text(out, "value", v->value);
@@ -429,6 +441,12 @@ static void write_ban(const struct ban_view *v, struct jw *out)
     jw_member_time(out, "created", v->created_us);
     jw_member_text(out, "created_by", v->created_by);
     jw_member_time_or_null(out, "expires", v->expires_us != 0, v->expires_us);
+}
+
+static void write_ban(const struct ban_view *v, struct jw *out)
+{
+    jw_object(out);
+    write_members(v, out);
     jw_object_end(out);
 }
 
@@ -447,11 +465,36 @@ static enum status record(struct tx *tx, const char *action, enum ban_kind kind,
     return audit_write(tx, action, "ban", value, none, buf_view(&text), err);
 }
 
+void ban_on_create(struct core *c, ban_close_fn fn, void *arg)
+{
+    struct bans *bs = bans_of(c);
+    if (bs != NULL) {
+        bs->on_create = fn;
+        bs->on_create_arg = arg;
+    }
+}
+
+// Those that are in.
+static enum status close_open(struct tx *tx, enum ban_kind kind, struct slice value, const struct device_ref *d,
+                              unsigned *ret_closed, struct err *err)
+{
+    const struct bans *bs = bans_of(tx->core);
+    struct ban_whom whom = {.kind = kind, .tenant = tx->who->tenant, .client_id = value, .device = d->row};
+    enum status st = kind == BAN_ADDRESS ? parse_network(value, &whom.network, err) : ST_OK;
+    if (st == ST_OK && kind == BAN_DEVICE) {
+        st = registry_notify(tx, d, DEVICE_CHANGE_REVOKED, err);
+    }
+    return st == ST_OK && bs != NULL && bs->on_create != NULL
+               ? bs->on_create(tx, &whom, bs->on_create_arg, ret_closed, err)
+               : st;
+}
+
 enum status ban_create(struct tx *tx, const struct ban_make *m, struct jw *out, struct err *err)
 {
     uint8_t mem[VALUE_MAX];
     struct buf value = buf_fixed(mem, sizeof(mem));
     struct device_ref d = {.row = 0};
+    unsigned closed = 0;
     enum status st = check_value(tx, m, &value, &d, err);
     if (st == ST_OK) {
         st = check_rest(tx, m, err);
@@ -476,11 +519,15 @@ enum status ban_create(struct tx *tx, const struct ban_make *m, struct jw *out, 
     if (st == ST_OK) {
         st = record(tx, "ban.create", m->kind, v.value, m->reason, err);
     }
-    if (st == ST_OK && m->kind == BAN_DEVICE) {
-        st = registry_notify(tx, &d, DEVICE_CHANGE_REVOKED, err);
+    if (st == ST_OK) {
+        st = close_open(tx, m->kind, v.value, &d, &closed, err);
     }
     if (st == ST_OK) {
-        write_ban(&v, out);
+        jw_object(out);
+        write_members(&v, out);
+        jw_key(out, "closed");
+        jw_int(out, closed);
+        jw_object_end(out);
     }
     return st;
 }

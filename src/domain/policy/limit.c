@@ -98,7 +98,7 @@ static enum status write_one(struct tx *tx, uint32_t tenant, enum quota_what w, 
 
 enum status limit_write(struct tx *tx, struct slice tenant, struct jw *out, struct err *err)
 {
-    struct tenant_ref t;
+    struct tenant_ref t = {.row = 0};
     enum status st = find_tenant(tx, tenant, &t, err);
     if (st != ST_OK) {
         return st;
@@ -185,7 +185,7 @@ enum status limit_set(struct tx *tx, struct slice tenant, enum quota_what w, int
     uint8_t mem[2][64];
     struct buf before = buf_fixed(mem[0], sizeof(mem[0]));
     struct buf after = buf_fixed(mem[1], sizeof(mem[1]));
-    struct tenant_ref t;
+    struct tenant_ref t = {.row = 0};
     int64_t old = QUOTA_DEFAULT;
     bool own = false;
     if (value < QUOTA_DEFAULT) {

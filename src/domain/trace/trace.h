@@ -89,8 +89,8 @@ enum status trace_stop(struct tx *tx, struct slice id, struct jw *out, struct er
 enum status trace_delete(struct tx *tx, struct slice id, struct err *err);
 enum status trace_write(struct tx *tx, struct slice id, struct jw *out, struct err *err);                   // any tx
 enum status trace_list(struct tx *tx, struct slice cursor, int64_t limit, struct jw *out, struct err *err); // any tx
-// {"items": [{"seq","time","ts","conn","peer","direction":"in|out|note","text","bytes"}], "next": cursor|null, "state"}. Records
-// after number `after`, oldest first; `next` is null when there are no more now. Any tx.
+// {"state": "running|ended", "items": [{"seq","time","ts","conn","peer","direction":"in|out|note","text","bytes"}], "last", "more"}:
+// records after number `after`, oldest first; `last` is the number to go on after, `more`: there are more now. Any tx.
 enum status trace_records(struct tx *tx, struct slice id, int64_t after, int64_t limit, struct jw *out,
                           struct err *err);
 // The whole trace as lines of text, or as a pcapng file. Any tx. ST_TOO_LARGE cannot happen within the limits above.

@@ -64,6 +64,7 @@ void mqtt_conn_detach(struct mqtt_conn *mc)
     mc->net = NULL;
     if (mc->link != NULL) {
         mc->link->front = NULL;
+        broker_slow_room(mc->home->broker, mc->session, mc->link, &mc->slow, true);
         broker_more(mc->home->broker, mc->link);
     }
     give_back(mc);

@@ -354,6 +354,150 @@ static void test_a_restart_goes_on(void **state)
     is(id, "running", "", 4);
 }
 
+// --- the places, walked through ------------------------------------------------------------------------------------
+
+enum outcome { COMMITS, OPERATION_FAILS, COMMIT_FAILS };
+
+// What happens to one place within one transaction, in this order.
+struct happens {
+    bool create, stop, stop_again, full, time_is_up;
+    enum outcome outcome;
+    enum slot_state within; // before the commit
+    bool ending;
+};
+
+// A row that points to no device: found out when the transaction is committed.
+static enum status break_the_commit(struct tx *tx, struct err *err)
+{
+    static const struct sql_def later = {"later", "PRAGMA defer_foreign_keys = ON"};
+    static const struct sql_def orphan = {"orphan", "INSERT INTO group_member (grp, device) VALUES (1, 1)"};
+    STMT(s, tx->db, &later);
+    enum status st = stmt_run(s, err);
+    if (st != ST_OK) {
+        return st;
+    }
+    STMT(o, tx->db, &orphan);
+    return stmt_run(o, err);
+}
+
+static enum status stop_first(struct tx *tx, struct err *err)
+{
+    char id[24];
+    snprintf(id, sizeof(id), "%llu", (unsigned long long)hub->slots[0].row);
+    return trace_stop(tx, slice_str(id), &t.w, err);
+}
+
+static enum status fill_first(struct tx *tx, struct err *err)
+{
+    static uint8_t big[TRACE_PIECE_MAX] = {0x30};
+    struct stored s = packet(hub->slots[0].row, slice_make(big, sizeof(big)), TRACE_BYTES_MAX / TRACE_PIECE_MAX);
+    return run_store(tx, &s, err);
+}
+
+static enum status sweep_late(struct tx *tx, struct err *err)
+{
+    tx->now_us += 61000000;
+    return trace_sweep(tx, err);
+}
+
+static enum status run_happens(struct tx *tx, void *arg, struct err *err)
+{
+    const struct happens *h = arg;
+    jw_array(&t.w); // what each of them writes
+    struct trace_conf conf = {.subject = TRACE_CLIENT, .value = SLICE("c1"), .time_us = 60000000};
+    enum status st = h->create ? trace_create(tx, &conf, &t.w, err) : ST_OK;
+    if (st == ST_OK && h->stop) {
+        st = stop_first(tx, err);
+    }
+    if (st == ST_OK && h->stop_again) {
+        st = stop_first(tx, err);
+    }
+    if (st == ST_OK && h->full) {
+        st = fill_first(tx, err);
+    }
+    if (st == ST_OK && h->time_is_up) {
+        st = sweep_late(tx, err);
+    }
+    assert_int_equal(st, ST_OK);
+    assert_int_equal(hub->slots[0].state, h->within);
+    assert_int_equal(hub->slots[0].ending, h->ending);
+    return h->outcome == COMMIT_FAILS      ? break_the_commit(tx, err)
+           : h->outcome == OPERATION_FAILS ? err_set(err, ST_INTERNAL, "as the test wants")
+                                           : ST_OK;
+}
+
+static enum status count_running(struct tx *tx, void *arg, struct err *err)
+{
+    static const struct sql_def running = {"running", "SELECT count(*) FROM trace WHERE ended_us IS NULL"};
+    STMT(s, tx->db, &running);
+    bool row = false;
+    enum status st = stmt_step(s, &row, err);
+    *(int64_t *)arg = row ? col_i64(s, 0) : -1;
+    return st;
+}
+
+// Memory, the store and what the loops are told say the same.
+static void place_is(enum slot_state want)
+{
+    int64_t stored = -1;
+    assert_int_equal(hub->slots[0].state, want);
+    assert_true(want == SLOT_FREE || !hub->slots[0].ending);
+    assert_int_equal(testcore_run(&t, count_running, &stored), ST_OK);
+    assert_int_equal(stored, want == SLOT_RUNNING);
+    pthread_mutex_lock(&hub->lock);
+    uint32_t told = hub->set->running;
+    pthread_mutex_unlock(&hub->lock);
+    assert_int_equal(told, want == SLOT_RUNNING);
+}
+
+// Every arrow of the drawing in trace_priv.h, with each way its transaction may go.
+static void test_the_places_walked_through(void **state)
+{
+    (void)state;
+    static const struct {
+        enum slot_state from;
+        struct happens what;
+        enum slot_state to;
+    } walk[] = {
+        {SLOT_FREE, {.create = true, .outcome = OPERATION_FAILS, .within = SLOT_RESERVED}, SLOT_FREE},
+        {SLOT_FREE, {.create = true, .outcome = COMMIT_FAILS, .within = SLOT_RESERVED}, SLOT_FREE},
+        {SLOT_FREE, {.create = true, .stop = true, .within = SLOT_RESERVED, .ending = true}, SLOT_FREE},
+        {SLOT_FREE,
+         {.create = true, .stop = true, .outcome = COMMIT_FAILS, .within = SLOT_RESERVED, .ending = true},
+         SLOT_FREE},
+        {SLOT_FREE, {.create = true, .outcome = COMMITS, .within = SLOT_RESERVED}, SLOT_RUNNING},
+        {SLOT_RUNNING, {.outcome = COMMITS, .within = SLOT_RUNNING}, SLOT_RUNNING},
+        {SLOT_RUNNING, {.outcome = COMMIT_FAILS, .within = SLOT_RUNNING}, SLOT_RUNNING},
+        {SLOT_RUNNING,
+         {.stop = true, .outcome = OPERATION_FAILS, .within = SLOT_RUNNING, .ending = true},
+         SLOT_RUNNING},
+        {SLOT_RUNNING, {.stop = true, .outcome = COMMIT_FAILS, .within = SLOT_RUNNING, .ending = true}, SLOT_RUNNING},
+        {SLOT_RUNNING, {.full = true, .outcome = COMMIT_FAILS, .within = SLOT_RUNNING, .ending = true}, SLOT_RUNNING},
+        {SLOT_RUNNING,
+         {.time_is_up = true, .outcome = COMMIT_FAILS, .within = SLOT_RUNNING, .ending = true},
+         SLOT_RUNNING},
+        {SLOT_RUNNING, {.stop = true, .stop_again = true, .within = SLOT_RUNNING, .ending = true}, SLOT_FREE},
+        {SLOT_FREE, {.create = true, .within = SLOT_RESERVED}, SLOT_RUNNING},
+        {SLOT_RUNNING, {.full = true, .within = SLOT_RUNNING, .ending = true}, SLOT_FREE},
+        {SLOT_FREE, {.create = true, .within = SLOT_RESERVED}, SLOT_RUNNING},
+        {SLOT_RUNNING, {.time_is_up = true, .within = SLOT_RUNNING, .ending = true}, SLOT_FREE},
+        {SLOT_FREE, {.create = true, .full = true, .within = SLOT_RESERVED, .ending = true}, SLOT_FREE},
+        {SLOT_FREE, {.create = true, .within = SLOT_RESERVED}, SLOT_RUNNING},
+    };
+    for (size_t i = 0; i < sizeof(walk) / sizeof(walk[0]); i++) {
+        struct happens h = walk[i].what;
+        place_is(walk[i].from);
+        enum status st = testcore_run(&t, run_happens, &h);
+        assert_int_equal(st == ST_OK, h.outcome == COMMITS);
+        place_is(walk[i].to);
+    }
+    stop_loop(); // RUNNING as it is found in the store
+    testcore_stop(&t);
+    testcore_reopen(&t);
+    start_all();
+    place_is(SLOT_RUNNING);
+}
+
 // --- who is looked at, on the loop's thread --------------------------------------------------------------------------
 
 struct asked {
@@ -414,6 +558,7 @@ int main(void)
         CASE(test_a_failed_transaction_counts_as_lost),
         CASE(test_tenants_do_not_see_each_other),
         CASE(test_a_restart_goes_on),
+        CASE(test_the_places_walked_through),
         CASE(test_whom_a_trace_looks_at),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
