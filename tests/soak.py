@@ -39,6 +39,7 @@ from watch import metric, sockets  # noqa: E402
 
 SECONDS = float(os.environ.get("SOAK_SECONDS", "1800"))
 DEVICES = 100
+FILL = 10000  # further devices: each is an event, so that the ring of events is full from the beginning
 LONG_FORMS = {"kill9": {"KILLS": "200"}, "crash_syscalls": {"CRASH_POINTS": "2000"}, "power_cut": {"CUTS": "50"}, "storm": {"STORM_CLIENTS": "10000"},
               "hostile": {"GARBAGE": "20000"}, "timing": {"SAMPLES": "100000"}}
 PROGRAMS = {"timing": "test_domain_identity_timing"}
@@ -234,6 +235,8 @@ def make_devices(s, work):
         for i in range(DEVICES):
             f.write(json.dumps({"id": f"s{i}", "access_token": token_of(i)}) + "\n")
             u.write(f"s{i} {token_of(i)}\n")
+        for i in range(FILL):
+            f.write(json.dumps({"id": f"filler-{i:05d}"}) + "\n")
     s.cli("device", "import", f"{work}/devices")
 
 

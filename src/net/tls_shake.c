@@ -75,7 +75,7 @@ void tls_shake_keep_session(struct tls_shake *k)
 static void forget_key(EVP_PKEY *key)
 {
     if (key != NULL) {
-        (void)EVP_PKEY_set_type(key, EVP_PKEY_EC); // gives up what the key held; of which kind it is empty does not matter
+        (void)EVP_PKEY_set_type(key, EVP_PKEY_EC); // gives up what it held; of which kind it then is does not matter
         EVP_PKEY_free(key);
     }
 }

@@ -3,7 +3,7 @@
 
 #define SECOND 1000000LL
 
-const struct conf_key mqtt_conf[MQTT_CONF_LEN] = {
+const struct conf_key mqtt_conf[] = {
     {.name = "mqtt.packet_max",
      .type = CONF_SIZE,
      .dflt = "256KiB",
@@ -135,7 +135,7 @@ const struct conf_key mqtt_conf[MQTT_CONF_LEN] = {
              "disconnected and gets what is pending after it has connected again."},
     {.name = "mqtt.send_max",
      .type = CONF_INT,
-     .dflt = "256",
+     .dflt = "4096",
      .min = 1,
      .max = 8192,
      .help = "Messages to one client that may wait for its acknowledgement; fewer when its receive maximum is lower."},
@@ -172,3 +172,5 @@ const struct conf_key mqtt_conf[MQTT_CONF_LEN] = {
      .max = 200000,
      .help = "Telemetry messages per thread that wait for their commit; beyond it connections are not read."},
 };
+_Static_assert(sizeof(mqtt_conf) / sizeof(mqtt_conf[0]) == MQTT_CONF_LEN,
+               "a key too few would be one without name and help");
