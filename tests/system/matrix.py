@@ -161,7 +161,14 @@ class Fixtures:
         device = self.enrolled()
         return self.api.made("GET", f"/api/v1/certs?device={device}", self.owner)["items"][0]["fingerprint"]
 
+    def end_traces(self):
+        """A tenant has few running ones at a time."""
+        for trace in self.api.made("GET", "/api/v1/traces", self.owner)["items"]:
+            if trace["state"] == "running":
+                self.api.made("POST", f"/api/v1/traces/{trace['id']}/stop", self.owner)
+
     def param_trace(self, op, device):
+        self.end_traces()
         trace = self.api.made("POST", "/api/v1/traces", self.owner, {"client": self.name("c"), "for": "2s"})["id"]
         if op["name"] != "trace.stop":
             self.api.made("POST", f"/api/v1/traces/{trace}/stop", self.owner)
