@@ -365,7 +365,11 @@ static void build_path(const struct call *c, const char *cursor, struct buf *out
         if (*p == '{') {
             size_t n = strcspn(p, "}");
             const char *value = flag_value(c, p + 1, n - 1);
-            cli_encode(out, value != NULL ? value : "");
+            if (value != NULL) {
+                cli_encode(out, value);
+            } else {
+                out->len--; // the last part, which may be left out: its slash goes too
+            }
             p += n + 1;
         } else {
             buf_u8(out, (uint8_t)*p++);

@@ -418,6 +418,7 @@ static void conf_read_environment(struct conf_load_run *r)
         const char *text = getenv(name);
         if (text != NULL) {
             conf_set(r, name, &r->conf->values[i], slice_str(text));
+            r->conf->values[i].file_line = 0; // what the file says does not count
         }
     }
 }
@@ -434,6 +435,7 @@ static void conf_read_overrides(struct conf_load_run *r, const char *const *over
             conf_problem(r, "command line", name, "the value is missing");
         } else {
             conf_set(r, "command line", v, slice_str(*overrides + n + 1));
+            v->file_line = 0; // what the file says does not count
         }
     }
 }
@@ -533,6 +535,11 @@ size_t conf_list(const struct conf *c, const char *key, const char *const **ret)
     assert(v->key->type == CONF_LIST);
     *ret = (const char *const *)v->list;
     return v->list_len;
+}
+
+unsigned conf_file_line(const struct conf *c, const char *key)
+{
+    return conf_get(c, key)->file_line;
 }
 
 void conf_diff_fixed(const struct conf *a, const struct conf *b, struct buf *out)

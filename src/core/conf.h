@@ -46,6 +46,8 @@ const char *conf_str(const struct conf *c, const char *key); // unknown key: a p
 int64_t conf_int(const struct conf *c, const char *key);     // INT, DURATION (us), SIZE (bytes), ENUM (index)
 bool conf_bool(const struct conf *c, const char *key);
 size_t conf_list(const struct conf *c, const char *key, const char *const **ret);
+unsigned conf_file_line(const struct conf *c,
+                        const char *key); // where the file sets the value; 0: it comes from elsewhere
 // Keys that differ and are not reloadable, one name a line: for the log at SIGHUP.
 void conf_diff_fixed(const struct conf *a, const struct conf *b, struct buf *out);
 void conf_write_help(const struct conf_module *mods, size_t mods_len, struct buf *out); // for --help

@@ -99,12 +99,14 @@ static void conf_reference_key(const struct conf_key *key, struct buf *out)
 
 void conf_write_reference(const struct conf_module *mods, size_t mods_len, struct buf *out)
 {
-    buf_str(out, "# Configuration\n\n"
-                 "The file is YAML: `section:`, and indented below it `key: value`. The command line\n"
-                 "(`--section.key=VALUE` or the short flag) wins over the environment\n"
-                 "(`MUSTER_SECTION_KEY`), which wins over the file, which wins over the default.\n"
-                 "`muster serve --check-config` prints every problem with file and line.\n"
-                 "Keys marked *reload* change with SIGHUP; the others need a restart.\n");
+    buf_str(out,
+            "# Configuration\n\n"
+            "The file is YAML: `section:`, and indented below it `key: value`. The command line\n"
+            "(`--section.key=VALUE` or the short flag) wins over the environment\n"
+            "(`MUSTER_SECTION_KEY`), which wins over the file, which wins over the default.\n"
+            "`muster serve --check-config` prints every problem with file and line, loads certificates, keys, CAs and\n"
+            "lists to try them, and says what only a start can tell.\n"
+            "Keys marked *reload* change with SIGHUP; the others need a restart.\n");
     for (size_t m = 0; m < mods_len; m++) {
         buf_printf(out, "\n## %s\n\n| key | flag | default | allowed | reload | meaning |\n|---|---|---|---|---|---|\n",
                    mods[m].title);

@@ -260,7 +260,7 @@ static enum status open_site(struct tls_ctx *ctx, struct tls_site *site, const s
         return err_set(err, ST_INTERNAL, "this OpenSSL does not take the TLS settings");
     }
     enum status st = set_suites(site->ssl, conf, err);
-    if (st == ST_OK) {
+    if (st == ST_OK && sc->cert_file != NULL) {
         st = load_identity(site->ssl, sc, err);
     }
     if (st == ST_OK) {

@@ -20,7 +20,7 @@ struct tls_site_conf {
     const char *tenant;               // handed on in tls_peer; "" or NULL: none
 };
 struct tls_server_conf {
-    const char *cert_file; // PEM chain, leaf first
+    const char *cert_file; // PEM chain, leaf first; NULL: no handshake succeeds, for trying out the other settings
     const char *key_file;  // PEM
     // PEM; client certificates are asked for and, when sent, must chain to these or those of more_ca_file; NULL: not asked for
     const char *client_ca_file;

@@ -97,6 +97,9 @@ static const char *check_basic(SSL_CTX *ssl, OCSP_BASICRESP *basic, int64_t *ret
 {
     X509 *leaf = SSL_CTX_get0_certificate(ssl);
     STACK_OF(X509) *chain = NULL;
+    if (leaf == NULL) {
+        return "there is no server certificate yet";
+    }
     (void)SSL_CTX_get0_chain_certs(ssl, &chain);
     X509 *issuer = find_issuer(leaf, chain);
     if (issuer == NULL) {

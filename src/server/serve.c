@@ -8,6 +8,7 @@
 
 #include "base/log.h"
 #include "net/loop.h"
+#include "server/conf_check.h"
 #include "server/notify.h"
 #include "server/options.h"
 #include "server/wire.h"
@@ -51,13 +52,31 @@ static void print_reference(void)
     buf_release(&text);
 }
 
+static void print_valid(const struct conf *conf)
+{
+    struct buf text = buf_heap(PROBLEMS_MAX);
+    conf_check_unknown(conf, &text);
+    printf("configuration is valid\n" SLICE_FMT, SLICE_ARG(buf_view(&text)));
+    buf_release(&text);
+}
+
 static bool load_conf(struct process *p, struct conf **ret)
 {
     struct buf problems = buf_heap(PROBLEMS_MAX);
     struct conf_module mods[SERVER_MODULES_MAX];
     size_t mods_len = server_modules(mods);
-    enum status s = conf_load(mods, mods_len, p->options.config_file, p->options.overrides, ret, &problems);
+    const char *file = p->options.config_file;
+    enum status s = conf_load(mods, mods_len, file, p->options.overrides, ret, &problems);
+    if (s == ST_OK) {
+        bool good = conf_check(*ret, file, &problems);
+        if (p->options.check_only) {
+            good = conf_check_files(*ret, file, &problems) && good;
+        }
+        s = good ? ST_OK : ST_INVALID;
+    }
     if (s != ST_OK) {
+        conf_free(*ret);
+        *ret = NULL;
         fprintf(stderr, "muster serve: the configuration has problems:\n" SLICE_FMT, SLICE_ARG(buf_view(&problems)));
     }
     buf_release(&problems);
@@ -77,8 +96,11 @@ static void reload(struct process *p)
     } else {
         struct buf fixed = buf_heap(PROBLEMS_MAX);
         conf_diff_fixed(p->conf, fresh, &fixed);
+        for (size_t i = 0; i < fixed.len; i++) {
+            fixed.p[i] = fixed.p[i] == '\n' ? ' ' : fixed.p[i];
+        }
         if (fixed.len > 0) {
-            log_warn("serve", "these keys need a restart", LOGSL("keys", buf_view(&fixed)));
+            log_warn("serve", "these keys need a restart", LOGSL("keys", slice_head(buf_view(&fixed), fixed.len - 1)));
         }
         buf_release(&fixed);
         conf_free(p->conf);
@@ -180,7 +202,7 @@ int serve_main(int argc, char **argv)
         log_setup((enum log_level)conf_int(p.conf, "log.level"), (enum log_format)conf_int(p.conf, "log.format"),
                   STDERR_FILENO);
         if (p.options.check_only) {
-            puts("configuration is valid");
+            print_valid(p.conf);
             rc = 0;
         } else {
             rc = run(&p);

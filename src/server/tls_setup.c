@@ -1,7 +1,10 @@
 #include "server/tls_setup.h"
 
+#include <limits.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include "base/log.h"
 #include "core/handshakes.h"
@@ -114,7 +117,8 @@ struct tls_setup {
     struct handshakes *failures;
     struct core *core;
     struct identity *id;
-    uint8_t seen[SHA256_LEN]; // state of the files
+    struct identity_files own; // without `id`: before there is a server
+    uint8_t seen[SHA256_LEN];  // state of the files
 };
 
 // ---- the list of names ----
@@ -219,7 +223,7 @@ static void on_failed(void *arg, const struct tls_failure *f)
 static enum status fill(const struct tls_setup *s, const struct conf *conf, const struct tls_offer *offer,
                         struct tls_server_conf *ret, struct err *err)
 {
-    struct identity_files own = identity_files(s->id);
+    struct identity_files own = s->id != NULL ? identity_files(s->id) : s->own;
     const char *cert = file_or_null(conf, "tls.cert_file"), *key = file_or_null(conf, "tls.key_file");
     if ((cert == NULL) != (key == NULL)) {
         return err_at(err, ST_INVALID, "tls.cert_file", "tls.cert_file and tls.key_file are given together");
@@ -334,6 +338,83 @@ bool tls_setup_changed(struct tls_setup *s, const struct conf *conf)
     bool changed = false;
     const struct tls_offer none = {.certless = false};
     return with_conf(s, conf, &none, compare_files, &changed, NULL) == ST_OK && changed;
+}
+
+// ---- a look before the start ----
+
+struct tls_check {
+    void (*problem)(void *arg, const char *key, const char *text);
+    void *arg;
+};
+
+static bool try_part(const struct tls_check *k, const char *key, const struct tls_server_conf *tc)
+{
+    struct err err = {.code = ST_OK};
+    struct tls_ctx *ctx = tls_server_new(tc, &err);
+    const char *wrong = ctx != NULL ? tls_staple_wrong(ctx) : NULL;
+    if (ctx == NULL) {
+        k->problem(k->arg, key, err.text);
+    } else if (wrong != NULL) {
+        log_warn("tls", "the OCSP response would be left out", LOGS("file", tc->ocsp_file), LOGS("error", wrong));
+    }
+    tls_unref(ctx);
+    return ctx != NULL;
+}
+
+// Each part by itself, so that one problem does not hide the others.
+static enum status try_parts(struct tls_setup *s, const struct tls_server_conf *tc, void *arg, struct err *err)
+{
+    (void)s;
+    (void)err;
+    const struct tls_server_conf suites12 = {.psk = tc->psk, .ciphers = tc->ciphers};
+    const struct tls_server_conf suites13 = {.ciphersuites = tc->ciphersuites};
+    const struct tls_server_conf cert = {
+        .cert_file = tc->cert_file, .key_file = tc->key_file, .ocsp_file = tc->ocsp_file};
+    struct tls_server_conf cas = {.client_ca_file = tc->client_ca_file, .more_ca_file = tc->more_ca_file};
+    if (cas.client_ca_file == NULL) {
+        cas.client_ca_file = cas.more_ca_file;
+        cas.more_ca_file = NULL;
+    }
+    (void)try_part(arg, "tls.ciphers", &suites12);
+    (void)try_part(arg, "tls.ciphersuites", &suites13);
+    (void)try_part(arg, tc->cert_file != NULL ? "tls.cert_file" : "tls.ocsp_file", &cert);
+    bool good = try_part(arg, "tls.client_ca_file", &cas);
+    for (size_t i = 0; i < tc->sites_len; i++) {
+        struct tls_server_conf site = {.sites = &tc->sites[i], .sites_len = 1};
+        good = try_part(arg, "tls.sni", &site) && good;
+    }
+    if (tc->crl_file != NULL && good) { // of a CA of any name: what it is worth can be said when those can be read
+        cas.crl_file = tc->crl_file;
+        cas.sites = tc->sites;
+        cas.sites_len = tc->sites_len;
+        (void)try_part(arg, "tls.crl_file", &cas);
+    }
+    return ST_OK;
+}
+
+// The server's own files, when they have been made; NULL: not yet, or not for us to read.
+static struct identity_files own_files(const struct conf *conf, char mem[3][PATH_MAX])
+{
+    static const char *const names[] = {"ca.pem", "server.pem", "server.key"};
+    for (size_t i = 0; i < 3; i++) {
+        int n = snprintf(mem[i], PATH_MAX, "%s/%s", conf_str(conf, "server.data"), names[i]);
+        if (n >= PATH_MAX || access(mem[i], R_OK) != 0) {
+            return (struct identity_files){NULL, NULL, NULL};
+        }
+    }
+    return (struct identity_files){mem[0], mem[1], mem[2]};
+}
+
+void tls_setup_check(const struct conf *conf, void (*problem)(void *arg, const char *key, const char *text), void *arg)
+{
+    char mem[3][PATH_MAX];
+    struct tls_check k = {problem, arg};
+    struct tls_setup s = {.own = own_files(conf, mem)};
+    const struct tls_offer none = {.certless = false};
+    struct err err = {.code = ST_OK};
+    if (with_conf(&s, conf, &none, try_parts, &k, &err) != ST_OK) {
+        problem(arg, err.where[0] != '\0' ? err.where : "tls.sni", err.text);
+    }
 }
 
 // ---- life ----

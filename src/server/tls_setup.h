@@ -23,6 +23,10 @@ struct tls_offer {
 // A context for listeners. Notes what state the files have.
 struct tls_ctx *tls_setup_context(struct tls_setup *s, const struct conf *conf, const struct tls_offer *offer,
                                   struct err *err);
+// Tries everything these settings say, part by part, without a server: suites, certificate and key, OCSP response, client CAs, lists,
+// names. Where tls.cert_file is empty, the server's own certificate is tried when the data directory has one already.
+// problem: once for each, with the key it is about.
+void tls_setup_check(const struct conf *conf, void (*problem)(void *arg, const char *key, const char *text), void *arg);
 // Whether a file has changed since the contexts were made, or since this was last asked: then they should be made anew.
 bool tls_setup_changed(struct tls_setup *s, const struct conf *conf);
 

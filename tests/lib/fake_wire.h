@@ -73,6 +73,11 @@ void conn_resume(struct conn *c)
 {
     c->paused = false;
 }
+const struct tls_peer *conn_tls(const struct conn *c)
+{
+    (void)c;
+    return NULL; // a plain connection
+}
 void conn_close(struct conn *c, const char *text)
 {
     (void)text;

@@ -23,8 +23,9 @@ import urllib.parse
 import urllib.request
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
-BIN = os.environ.get("MUSTER_BIN", os.path.join(ROOT, "build/dev/bin"))
-RELEASE_BIN = os.environ.get("MUSTER_RELEASE_BIN", os.path.join(ROOT, "build/bin"))
+# Absolute: tests change the directory, and a power cut boots another system over the same files.
+BIN = os.path.abspath(os.environ.get("MUSTER_BIN", os.path.join(ROOT, "build/dev/bin")))
+RELEASE_BIN = os.path.abspath(os.environ.get("MUSTER_RELEASE_BIN", os.path.join(ROOT, "build/bin")))
 # A sanitizer's finding ends the process with 99, so that no test mistakes it for an ordinary end.
 SANITIZE = {"ASAN_OPTIONS": "exitcode=99:detect_leaks=1:abort_on_error=0:allocator_may_return_null=1",
             "UBSAN_OPTIONS": "print_stacktrace=1:exitcode=99", "TSAN_OPTIONS": "exitcode=99"}

@@ -142,10 +142,14 @@ class Fixtures:
         if op["name"] == "policy_attachment.remove":
             self.attached = self.device()
             self.api.made("POST", f"/api/v1/policies/{policy}/attachments", self.owner, {"kind": "device", "target": self.attached})
+        if op["name"] == "policy_attachment.remove_tenant":  # a target has at most 8: those of calls that were refused go first
+            for old in self.api.made("GET", "/api/v1/policy-attachments?kind=tenant&target=a", self.owner)["items"]:
+                self.api.made("DELETE", f"/api/v1/policies/{old['policy']}/attachments/tenant", self.owner)
+            self.api.made("POST", f"/api/v1/policies/{policy}/attachments", self.owner, {"kind": "tenant"})
         return policy
 
     def param_kind(self, op, device):
-        return "device"
+        return "tenant" if op["name"] == "policy_attachment.remove_tenant" else "device"
 
     def param_target(self, op, device):
         return self.attached
@@ -157,7 +161,14 @@ class Fixtures:
         device = self.enrolled()
         return self.api.made("GET", f"/api/v1/certs?device={device}", self.owner)["items"][0]["fingerprint"]
 
+    def end_traces(self):
+        """A tenant has few running ones at a time."""
+        for trace in self.api.made("GET", "/api/v1/traces", self.owner)["items"]:
+            if trace["state"] == "running":
+                self.api.made("POST", f"/api/v1/traces/{trace['id']}/stop", self.owner)
+
     def param_trace(self, op, device):
+        self.end_traces()
         trace = self.api.made("POST", "/api/v1/traces", self.owner, {"client": self.name("c"), "for": "2s"})["id"]
         if op["name"] != "trace.stop":
             self.api.made("POST", f"/api/v1/traces/{trace}/stop", self.owner)

@@ -89,6 +89,21 @@ def plain_rules(w):
     c.disconnect()
 
 
+def of_the_tenant(w):
+    """Nobody need know the tenant's id, neither to attach nor to detach."""
+    w.policy("all-of-us", allow("us/#"))
+    attached = lambda: [a["kind"] for a in w.s.api("GET", "/api/v1/policies/all-of-us/attachments")["items"]]  # noqa: E731
+    for target in ((), ("default",)):
+        w.s.cli("policy", "attach", "all-of-us", "tenant")
+        assert attached() == ["tenant"]
+        w.s.cli("policy", "detach", "all-of-us", "tenant", *target)
+        assert attached() == []
+    again = w.s.cli("policy", "detach", "all-of-us", "tenant", check=False)
+    assert again.returncode != 0 and "not attached" in again.stderr, again
+    nameless = w.s.cli("policy", "detach", "all-of-us", "device", check=False)
+    assert nameless.returncode != 0 and "say which device" in nameless.stderr, nameless
+
+
 def hostile_values(w):
     """S10: a tag, and a client id, that would be wildcards."""
     w.policy("site", allow("site/${device.tags.site}/#"), allow("cid/${client.id}/#"))
@@ -485,7 +500,7 @@ def anonymous():
 def main():
     with muster.Server() as s:
         w = World(s)
-        for test in (plain_rules, hostile_values, retained_after_the_right, subscriptions_after_the_right, queued_after_the_right, wills, client_ids,
+        for test in (plain_rules, of_the_tenant, hostile_values, retained_after_the_right, subscriptions_after_the_right, queued_after_the_right, wills, client_ids,
                      takeovers, applications, passwords, bans, limits):
             start = time.monotonic()
             test(w)

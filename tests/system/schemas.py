@@ -448,6 +448,10 @@ def policies(a):
     for kind, target in (("device", "d2"), ("token", "bob"), ("tenant", "default")):
         a.call("policy_attachment.remove", {"policy": "p1", "kind": kind, "target": target})
     a.call("policy_attachment.remove", {"policy": "p1", "kind": "device", "target": "d2"}, want="not_found")
+    a.call("policy_attachment.add", {"policy": "p1"}, {"kind": "tenant"})
+    a.call("policy_attachment.remove_tenant", {"policy": "p1", "kind": "tenant"})
+    a.call("policy_attachment.remove_tenant", {"policy": "p1", "kind": "tenant"}, want="not_found")
+    a.wrong("policy_attachment.remove_tenant", {"policy": "p1", "kind": "device"}, None, "/target")
     a.call("policy.delete", {"policy": "p1"})
     a.call("policy.delete", {"policy": "p1"}, want="not_found")
 

@@ -71,6 +71,58 @@ def check_config():
     assert p.returncode == 0 and all(f"--{f}" in p.stdout for f in ("data", "config", "mqtts", "https", "mqtt", "http", "io-threads", "name"))
 
 
+def check_config_as_the_start():
+    """What no server could ever do is said before one is started; none starts with it, none takes it by SIGHUP; what only a start knows is named."""
+    nothing = os.path.join(WORK, "absent.pem")
+    rubbish = os.path.join(WORK, "rubbish.pem")
+    with open(rubbish, "w") as f:
+        f.write("no certificate\n")
+    bad = conf_file("listen:\n"                                               # 1
+                    "  proxy_from: [10.0.0.0/33, 10.0.0.0/8, proxy.example]\n"  # 2
+                    "http:\n"                                                 # 3
+                    "  websocket_origins: [app.example.org]\n"                # 4
+                    "mqtt:\n"                                                 # 5
+                    "  redirect: moved\n"                                     # 6
+                    "tls:\n"                                                  # 7
+                    "  ciphers: bogus\n"                                      # 8
+                    "  ciphersuites: bogus\n"                                 # 9
+                    f"  cert_file: {nothing}\n"                               # 10
+                    f"  key_file: {nothing}\n"                                # 11
+                    f"  client_ca_file: {rubbish}\n"                          # 12
+                    f"  sni: ['a.example cert={nothing} key={nothing}']\n")   # 13
+    p = serve("--config", bad, "--check-config")
+    assert p.returncode == 2 and not p.stdout, p
+    for line, key, word in ((2, "listen.proxy_from", "10.0.0.0/33"), (2, "listen.proxy_from", "proxy.example"), (4, "http.websocket_origins", "https://HOST"),
+                            (6, "mqtt.redirect", "mqtt.redirect_to"), (8, "tls.ciphers", "bogus"), (9, "tls.ciphersuites", "bogus"), (10, "tls.cert_file", nothing),
+                            (12, "tls.client_ca_file", rubbish), (13, "tls.sni", nothing)):
+        assert any(t.startswith(f"{bad}:{line}: {key}: ") and word in t for t in p.stderr.splitlines()), (line, key, p.stderr)
+    for option, word in (("--tls.sni=acme cert=/x", "NAME [NAME ...] cert=FILE"), (f"--tls.ocsp_file={nothing}", "cannot be opened"),
+                         (f"--tls.crl_file={nothing}", "tls.crl_file: cannot load the revocation lists"),
+                         (f"--tls.cert_file={nothing}", "given together"), ("--mqtt.anonymous=a policy", "id of a policy"),
+                         ("--http.websocket_origins=https://a/", "no origin"), ("--http.websocket_origins=https://a:443", "no origin"),
+                         ("--http.websocket_origins=://a", "no origin"), ("--http.websocket_origins=https://*.a.example", "no origin")):
+        p = serve(option, "--check-config")
+        assert p.returncode == 2 and word in p.stderr and "://" not in p.stderr.split(":")[0], (option, p)
+    for option in ("--http.websocket_origins=https://a,http://b:81,capacitor://localhost,null,*,https://[::1]:8443", "--listen.proxy_from=10.0.0.0/8,::1",
+                   "--tls.ciphers=ECDHE-RSA-AES128-GCM-SHA256"):
+        p = serve(option, "--check-config")
+        assert p.returncode == 0 and not p.stderr, (option, p)
+    p = serve("--mqtt.anonymous=later", "--check-config")
+    assert p.returncode == 0 and 'not checked: whether there is a policy "later"' in p.stdout, p
+    for option in ("--http.websocket_origins=app.example.org", "--mqtt.redirect=use_another", "--listen.proxy_from=10.0.0.0/33"):
+        p = serve("--data", os.path.join(WORK, "never"), option)
+        assert p.returncode == 2 and option[2:].split("=", maxsplit=1)[0] in p.stderr and not os.path.exists(os.path.join(WORK, "never")), (option, p)
+    path = conf_file("log:\n  level: info\n")
+    with muster.Server(args=("--config", path, "--mqtt.anonymous", "later")) as s:
+        assert "the policy of mqtt.anonymous is not there" in s.log()
+        conf_file("log:\n  level: info\nmqtt:\n  receive_max: 7\n  queue_max: 7\n")
+        s.process.send_signal(signal.SIGHUP)
+        muster.wait_for("the keys that need a restart", lambda: re.search(r'keys="?mqtt.receive_max mqtt.queue_max"?\n', s.log()))
+        conf_file("mqtt:\n  redirect: moved\n")
+        s.process.send_signal(signal.SIGHUP)
+        muster.wait_for("the refusal", lambda: "mqtt.redirect: clients would be refused" in s.log() and "configuration not reloaded" in s.log())
+
+
 def starts(path, args, env):
     """The level a server with this file, command line and environment logs at: how many lines below error it writes at start."""
     data = tempfile.mkdtemp(prefix="data-", dir=WORK)
@@ -375,7 +427,7 @@ def health():
 
 def main():
     try:
-        for test in (check_config, precedence, second_server, reload, reload_under_load, stops_under_load, ready_fast, systemd,
+        for test in (check_config, check_config_as_the_start, precedence, second_server, reload, reload_under_load, stops_under_load, ready_fast, systemd,
                      modes_and_secrets, metrics, health):
             start = time.monotonic()
             test()

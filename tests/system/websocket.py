@@ -34,6 +34,14 @@ def who_gets_one(s):
     host = f"localhost:{port}"
     for origin in (f"http://{host}", f"https://{host}", f"https://{host.upper()}", "https://app.example.org", "HTTPS://APP.example.org"):
         ws.dial(port, host=host, origin=origin).close()
+    host = f"localhost:{s.ports['https']}"  # over TLS a page that came without it is none of ours
+    ws.dial(s.ports["https"], tls=s.ca, host=host, origin=f"https://{host}").close()
+    try:
+        ws.dial(s.ports["https"], tls=s.ca, host=host, origin=f"http://{host}")
+        raise AssertionError("a page that came without TLS was let in over TLS")
+    except ws.Refused as e:
+        assert e.status == 403, e.status
+    host = f"localhost:{port}"
     for status, kw in (
             (400, {"protocol": None}), (400, {"protocol": "soap"}), (400, {"protocol": "mqttx, xmqtt"}),
             (400, {"key": ""}), (400, {"key": "c2hvcnQ="}), (400, {"key": "!" * 24}), (400, {"drop": ["Sec-WebSocket-Key"]}),

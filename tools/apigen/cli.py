@@ -46,7 +46,7 @@ class Verbs:
     def flags(self, op):
         rows = []
         for p in op.params:
-            required = p["in"] == "path" or p.get("required", False)
+            required = (p["in"] == "path" or p.get("required", False)) and p["name"] != op.cli.get("optional")
             rows.append(self.flag(op, p["name"], p["in"].upper(), p["type"].upper(), p, required, False))
         request = op.request or {}
         for name, s in request.get("properties", {}).items():

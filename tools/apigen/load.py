@@ -21,7 +21,7 @@ OP_KEYS = {
 OP_REQUIRED = ["name", "method", "path", "permission", "runs", "since", "summary"]
 PARAM_KEYS = {"name", "in", "type", "format", "description", "required", "default", "minLength", "maxLength", "enum",
               "minimum", "maximum"}
-CLI_KEYS = {"verb", "args", "columns"}
+CLI_KEYS = {"verb", "args", "optional", "columns"}
 PARAMS_MAX = 16
 SEGMENTS_MAX = 12
 SCHEMA_DEPTH_MAX = 16
@@ -299,6 +299,9 @@ class Checker:
         for a in op.cli.get("args", []):
             if a not in known:
                 self.bad(op, f"cli: argument {a!r} is neither a parameter nor a member of the request")
+        left_out = op.cli.get("optional")
+        if left_out is not None and not op.path.endswith("/{" + left_out + "}"):
+            self.bad(op, f"cli: optional: {left_out!r} is not the last part of the path")
         both = [p.get("name") for p in op.params if p.get("name") in (op.request or {}).get("properties", {})]
         for n in both:
             self.bad(op, f"cli: {n!r} is both a parameter and a member of the request")

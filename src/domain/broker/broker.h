@@ -104,13 +104,13 @@ void broker_loop_serve(struct broker_loop *bl, const struct broker_front *front)
 
 struct broker_will {
     struct message *msg; // a reference that broker_open takes, whatever its outcome; NULL: no will
-    uint32_t delay_s;    // will delay interval, cut to session expiry and mqtt.will_delay_max
+    uint32_t delay_s;    // will delay interval, cut to session expiry and broker.will_delay_max
 };
 struct broker_open {
     struct slice client_id;
     bool clean_start;
     uint32_t
-        expiry_s; // session expiry wanted; UINT32_MAX: never (cut to mqtt.session_expiry_max); 0: with the connection
+        expiry_s; // session expiry wanted; UINT32_MAX: never (cut to broker.session_expiry_max); 0: with the connection
     struct broker_will will;
     struct permit *permit; // borrowed
     uint16_t

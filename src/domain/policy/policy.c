@@ -335,6 +335,26 @@ static enum status token_gone(struct tx *tx, uint32_t tenant, uint64_t row, stru
     return policy_changed(tx, POLICY_OF_PRINCIPAL, tenant, WHO_OPERATOR, row, err);
 }
 
+// It may still be made, that takes a server that runs. Until then those it is for may do nothing.
+static enum status warn_of_missing_anonymous(struct tx *tx, const struct policies *ps, struct err *err)
+{
+    bool row = true;
+    enum status st = ST_OK;
+    if (ps->anonymous[0] != '\0') {
+        STMT(s, tx->db, &sql_policy[SQL_POLICY_FIND]);
+        stmt_bind_i64(s, 1, 1); // the tenant of whoever has no credential
+        stmt_bind_str(s, 2, ps->anonymous);
+        st = stmt_step(s, &row, err);
+    }
+    if (st == ST_OK && !row) {
+        log_warn(
+            "policy",
+            "the policy of mqtt.anonymous is not there: clients without a credential may do nothing until it is made",
+            LOGS("policy", ps->anonymous));
+    }
+    return st;
+}
+
 enum status policy_start(struct tx *tx, void *arg, struct err *err)
 {
     const struct policy_conf *conf = arg;
@@ -352,6 +372,10 @@ enum status policy_start(struct tx *tx, void *arg, struct err *err)
                  LOGS("policy", ps->anonymous));
     }
     core_set_slot(tx->core, CORE_SLOT_POLICY, ps);
+    enum status st = warn_of_missing_anonymous(tx, ps, err);
+    if (st != ST_OK) {
+        return st;
+    }
     operator_on_gone(tx->core, token_gone);
     return registry_watch_data(tx->core, device_changed, err);
 }

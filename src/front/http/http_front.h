@@ -36,7 +36,10 @@ struct http_front_conf {
     uint32_t auth_failures_max;    // wrong tokens per source address and minute
     struct http_websocket websocket;
 };
-extern const struct conf_module http_conf_module;                             // keys http.*
+extern const struct conf_module http_conf_module; // keys http.*
+// Whether a browser may send this as Origin (RFC 6454 section 6.1): "scheme://host[:port]" without a path and without the port that
+// is the scheme's own, or "null"; or it is "*". Anything else in http.websocket_origins would never match.
+bool http_origin_valid(struct slice text);
 void http_front_conf_read(const struct conf *c, struct http_front_conf *ret); // what keys say; `c` outlives the front
 
 // Before core_start (it registers repeated work). The front must outlive the core and the loops.

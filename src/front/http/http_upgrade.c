@@ -1,5 +1,6 @@
 // The way from HTTP to a WebSocket (RFC 6455 section 4.2): who may have one, and the answer. The frames are net's affair, what is
 // spoken in them is the taker's.
+#include <ctype.h>
 #include <stdio.h>
 #include <strings.h>
 
@@ -48,7 +49,42 @@ bool http_upgrade_is(const struct http_front *f, struct slice path)
 
 // ---- who may ----
 
+bool http_origin_valid(struct slice text)
+{
+    const struct {
+        struct slice scheme, port; // a browser leaves out the port that is the scheme's own
+    } own[] = {{SLICE("http://"), SLICE(":80")}, {SLICE("https://"), SLICE(":443")}};
+    if (slice_eq_str(text, "*") || slice_eq_str(text, "null")) {
+        return true;
+    }
+    size_t scheme = 0;
+    while (scheme < text.len &&
+           (isalnum(text.p[scheme]) || (scheme > 0 && text.p[scheme] != 0 && strchr("+-.", text.p[scheme]) != NULL))) {
+        scheme++;
+    }
+    struct slice host = slice_from(text, scheme);
+    if (scheme == 0 || !slice_starts(host, SLICE("://")) || host.len == 3) {
+        return false;
+    }
+    host = slice_from(host, 3);
+    for (size_t i = 0; i < host.len; i++) {
+        if (host.p[i] <= ' ' || host.p[i] >= 0x7f || strchr("/?#@*", host.p[i]) != NULL) {
+            return false;
+        }
+    }
+    for (size_t i = 0; i < sizeof(own) / sizeof(own[0]); i++) {
+        size_t port = own[i].port.len;
+        if (same(slice_head(text, own[i].scheme.len), own[i].scheme) && host.len >= port &&
+            slice_eq(slice_from(host, host.len - port), own[i].port)) {
+            return false;
+        }
+    }
+    return true;
+}
+
 // Pages of this very host may; others only when they are listed. What sends no Origin is no browser: a page cannot leave it out.
+// The scheme counts: anybody on the way can put words into a page that came by http, so it is no page of ours where we speak
+// TLS. Without TLS here both may be meant: a proxy in front may have spoken it.
 static bool origin_may(const struct http_req *req)
 {
     const struct http_websocket *ws = &req->front->conf.websocket;
@@ -62,7 +98,8 @@ static bool origin_may(const struct http_req *req)
         }
     }
     static const struct slice schemes[] = {{(const uint8_t *)"https://", 8}, {(const uint8_t *)"http://", 7}};
-    for (size_t i = 0; i < sizeof(schemes) / sizeof(schemes[0]); i++) {
+    size_t schemes_len = conn_tls(req->hc->conn) != NULL ? 1 : 2;
+    for (size_t i = 0; i < schemes_len; i++) {
         if (slice_starts(origin, schemes[i])) {
             return same(slice_from(origin, schemes[i].len), http_req_header(req, HTTP_H_HOST));
         }

@@ -19,6 +19,7 @@ enum status op_policy_attachment_add(struct api_call *call, struct err *err);
 enum status op_policy_attachment_list(struct api_call *call, struct err *err);
 enum status op_policy_attachment_of(struct api_call *call, struct err *err);
 enum status op_policy_attachment_remove(struct api_call *call, struct err *err);
+enum status op_policy_attachment_remove_tenant(struct api_call *call, struct err *err);
 enum status op_device_password_set(struct api_call *call, struct err *err);
 enum status op_device_password_list(struct api_call *call, struct err *err);
 enum status op_device_password_revoke(struct api_call *call, struct err *err);
@@ -201,14 +202,14 @@ enum status op_policy_attachment_of(struct api_call *call, struct err *err)
     return st == ST_OK ? policy_attachments(call->tx, NULL, &t, start, POLICY_PER_TARGET_MAX, call->out, err) : st;
 }
 
-enum status op_policy_attachment_remove(struct api_call *call, struct err *err)
+static enum status detach(struct api_call *call, struct slice kind, struct slice target, struct err *err)
 {
     struct policy_ref p;
     struct policy_target t;
     bool changed = false;
     enum status st = find(call, &p, err);
     if (st == ST_OK) {
-        st = find_target(call, api_param(call, "kind"), api_param(call, "target"), &t, err);
+        st = find_target(call, kind, target, &t, err);
     }
     if (st == ST_OK) {
         st = policy_detach(call->tx, &p, &t, &changed, err);
@@ -218,6 +219,16 @@ enum status op_policy_attachment_remove(struct api_call *call, struct err *err)
                      policy_target_kind_text(t.kind), t.id);
     }
     return st;
+}
+
+enum status op_policy_attachment_remove(struct api_call *call, struct err *err)
+{
+    return detach(call, api_param(call, "kind"), api_param(call, "target"), err);
+}
+
+enum status op_policy_attachment_remove_tenant(struct api_call *call, struct err *err)
+{
+    return detach(call, api_param(call, "kind"), (struct slice){NULL, 0}, err);
 }
 
 // --- passwords of devices ----------------------------------------------------------------------------------------
