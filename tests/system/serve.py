@@ -310,7 +310,7 @@ def modes_and_secrets():
         secrets = [s.token, claim, operator, device, TOKEN]
         for version in (4, 5):
             mqtt.Client("127.0.0.1", s.ports["mqtt"], "m1", "m1", TOKEN, version=version).connect().disconnect()
-            mqtt.Client("127.0.0.1", s.ports["mqtt"], "m1", device, version=version).connect().disconnect()
+            mqtt.Client("127.0.0.1", s.ports["mqtt"], "m1-by-token", device, version=version).connect().disconnect()
             try:  # the right secret at the wrong place is still a secret
                 mqtt.Client("127.0.0.1", s.ports["mqtt"], "other", "other", TOKEN, version=version).connect()
             except mqtt.Refused:
