@@ -93,7 +93,7 @@ class Client:
         self.connack = None
         self.cond = threading.Condition()
         self.next_id = 0
-        self.sock = None
+        self.sock = self.reader = None
 
     def open(self):
         """TCP and TLS only."""
@@ -111,7 +111,8 @@ class Client:
     def connect(self):
         self.open()
         self.closed, self.connack, self.acks, self.pending = None, None, {}, 0
-        threading.Thread(target=self._read, daemon=True).start()
+        self.reader = threading.Thread(target=self._read, daemon=True)
+        self.reader.start()
         self.send(connect_packet(self.client_id, self.username, self.password, self.version, self.keepalive, self.clean, self.properties,
                                  self.will))
         with self.cond:
@@ -229,6 +230,9 @@ class Client:
             self.sock.shutdown(socket.SHUT_RDWR)  # close alone does nothing while the reader thread waits in recv
         except OSError:
             pass
+        # Closed while the thread is in it, the next connection would get the number of its descriptor, and the thread its bytes.
+        if self.reader is not None and self.reader is not threading.current_thread():
+            self.reader.join(self.timeout)
         try:
             self.sock.close()
         except OSError:
