@@ -206,10 +206,10 @@ static enum status restart_rows(struct tx *tx, struct broker *b, struct err *err
     stmt_bind_i64(s, 1, tx->now_us);
     stmt_bind_i64(s, 2, b->settings.window);
     st = stmt_run(s, err);
+    st = st == ST_OK ? inbound_restart(tx, err) : st;
     if (st != ST_OK) {
         return st;
     }
-    st = st == ST_OK ? inbound_restart(tx, err) : st;
     STMT(rows, tx->db, &sql_broker_queue[SQL_BROKER_QUEUE_ROWS]);
     bool row = false;
     st = stmt_step(rows, &row, err);

@@ -511,8 +511,9 @@ void replay_init(struct broker_loop *bl)
 
 void replay_release(struct broker_loop *bl)
 {
-    while (bl->holds != NULL) {
-        struct hold *h = bl->holds;
+    struct hold *next = NULL;
+    for (struct hold *h = bl->holds; h != NULL; h = next) {
+        next = h->next;
         while (h->jobs != NULL) {
             job_end(h, h->jobs);
         }
