@@ -75,6 +75,7 @@ struct tenant_state {
     struct events_sub *listening; // mirror.c; NULL: nobody wants its mirror topics
     uint32_t durable;             // sessions
     uint32_t retained;            // messages
+    int32_t retained_ahead;       // more of them by operations that are not committed
     struct tree retained_names;   // value: struct retained_name
 };
 
@@ -96,6 +97,7 @@ struct broker {
     struct review *review;
     struct map permits; // of owners of retained messages, by owner; emptied when policies change
     int64_t next_session_row, next_message_row, next_retained_row;
+    uint64_t retained_changes; // so far
     uint64_t next_serial;
     int64_t expiry_at_us, expiry_at_session, expiry_at_seq; // how far the sweep of expired messages is
     struct mirror *mirror;
@@ -292,7 +294,8 @@ struct retained_by {
 // Stores, replaces or (without payload) deletes. ST_LIMIT: the tenant has too many.
 enum status retained_set(struct tx *tx, const struct message *m, const struct retained_by *by, struct err *err);
 enum status retained_drop(struct tx *tx, uint32_t tenant, struct slice topic, struct err *err);
-// For a new subscription: what the store must keep for a durable session goes into its queue now, the rest follows.
+// For a new subscription, before it is active: what the store must keep for a durable session goes into its queue, a page per
+// run of sub->fetch; then the rest follows. sub->fetch->state says whether that is all.
 enum status retained_send(struct tx *tx, struct broker_session *s, const struct broker_sub *sub, struct err *err);
 // One of them, when it is still there and may be sent to the session now; else *ret NULL. The reference is the caller's.
 enum status retained_read(struct tx *tx, const struct broker_session *s, int64_t row, struct message **ret,
