@@ -46,6 +46,7 @@ struct fan {
 };
 
 struct batch;
+#define BEHIND_SLOTS 1024 // topics may share one
 struct broker_loop {
     struct turn_hook hook; // first
     struct broker *broker;
@@ -63,6 +64,8 @@ struct broker_loop {
     size_t pending;     // messages in them
     size_t pending_bytes;
     bool hold; // what the core had no room for waits for the timer
+    // Messages on their way to the core that nobody gets before their commit, by topic: those behind them go the same way.
+    uint32_t behind[BEHIND_SLOTS];
     struct timer retry;
     struct hold *holds; // connections with retained messages on their way
     struct timer replay_retry;
@@ -110,6 +113,7 @@ static inline struct broker *broker_of(const struct core *c)
     return core_slot(c, CORE_SLOT_BROKER);
 }
 struct broker_loop *broker_loop_of(struct broker *b, const struct loop *l); // NULL: none of ours
+void broker_send_live(struct broker_loop *bl, struct message *msg);         // to those who are connected
 bool broker_topic_reserved(struct slice topic);                             // nobody but the server publishes there
 struct tenant_state *broker_tenant(struct broker *b, uint32_t tenant);      // made when missing; NULL: no memory
 
@@ -119,6 +123,7 @@ bool fan_put(struct broker_loop *from, unsigned to, struct message *m, struct ma
 bool fan_put_all(struct broker_loop *from, struct message *m, struct match *match);
 // Hands out what has gathered: to its own loop at once, to others by post.
 void fan_flush(struct broker_loop *bl);
+void fan_flush_others(struct broker_loop *bl); // only what goes to other loops
 void fan_free(struct fan *f);
 
 // --- metrics ---------------------------------------------------------------------------------------------------------
@@ -349,6 +354,8 @@ struct broker_item {
     uint64_t conn;
     uint16_t packet_id;
     bool matched;
+    bool later;     // nobody has got it: the core sends it after its commit
+    uint16_t slot;  // of broker_loop.behind, when later
     uint64_t share; // given back by a member of this group; 0: published
 };
 bool batch_has_room(const struct broker_loop *bl);

@@ -445,6 +445,60 @@ static void the_limit_holds_within_a_commit(void **state)
     assert_int_equal(ok, 3);
 }
 
+static void what_is_refused_has_reached_nobody(void **state)
+{
+    (void)state;
+    struct client *p = tb_connect(&b, 0, "p", clean);
+    struct client *s = tb_connect(&b, 0, "s", clean);
+    tb_subscribe(s, "t/#", 1);
+    const char *const topics[] = {"t/1", "t/2", "t/3"};
+    for (int i = 0; i < 3; i++) {
+        set(p, topics[i], 1, "x");
+        tb_expect(s, "x");
+    }
+    assert_int_equal(tb_publish(p, "t/4", 1, true, "y").status, ST_LIMIT);
+    tb_quiet(s);
+    set(p, "t/4", 0, "z"); // with QoS 0 nobody can be told: it is not retained, but those who are there get it
+    tb_expect(s, "z");
+    struct client *late = tb_connect(&b, 0, "late", clean);
+    tb_subscribe(late, "t/4", 0);
+    tb_quiet(late);
+}
+
+// Retained and others of one topic in one turn.
+static void publish_mixed(void *arg)
+{
+    struct client *c = arg;
+    for (int i = 0; i < 40; i++) {
+        char text[8];
+        snprintf(text, sizeof(text), "%d", i);
+        struct tb_publish k = {
+            .c = c, .topic = i % 8 == 7 ? "t/b" : "t/a", .publish = {.retain = i % 5 == 2, .payload = slice_str(text)}};
+        tb_do_publish(&k);
+    }
+}
+
+static void a_topics_order_stays(void **state)
+{
+    (void)state;
+    struct client *p = tb_connect(&b, 0, "p", clean);
+    struct client *near = tb_connect(&b, 0, "near", clean);
+    struct client *far = tb_connect(&b, 1, "far", clean);
+    tb_subscribe(near, "t/a", 0);
+    tb_subscribe(far, "t/a", 0);
+    for (int round = 0; round < 20; round++) {
+        tb_on_loop(p->loop, publish_mixed, p);
+        for (int i = 0; i < 40; i++) {
+            char text[8];
+            snprintf(text, sizeof(text), "%d", i);
+            if (i % 8 != 7) {
+                tb_expect(near, text);
+                tb_expect(far, text);
+            }
+        }
+    }
+}
+
 int main(void)
 {
 #define TEST(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
@@ -461,6 +515,8 @@ int main(void)
         TEST(the_publishers_right_of_now_counts),
         cmocka_unit_test_setup_teardown(a_tenant_has_a_limited_number, setup_small, teardown),
         cmocka_unit_test_setup_teardown(the_limit_holds_within_a_commit, setup_small, teardown),
+        cmocka_unit_test_setup_teardown(what_is_refused_has_reached_nobody, setup_small, teardown),
+        TEST(a_topics_order_stays),
         TEST(a_large_subscription_of_a_durable_session_takes_several_runs),
         cmocka_unit_test_setup_teardown(a_full_queue_ends_the_reading, setup_short_queue, teardown),
         TEST(lists_of_one_connection_are_bounded),
