@@ -3,7 +3,7 @@
 //
 //   I/O loop of the publisher                core thread                         I/O loop of a subscriber
 //   broker_publish: match (cached) --------------------------------------------> on_deliver: not durable
-//        | somebody durable wants it, or it is to be retained
+//        | somebody durable wants it; or it is to be retained: then nobody gets it before the core sends it
 //        +-- batch at the turn's end --> store it in every durable queue,
 //                                        retain it; commit; sync  --------------> on_deliver: durable, with its `seq`
 //        on_acked (PUBACK / PUBREC) <----------+                                      | PUBACK, PUBREC, PUBCOMP

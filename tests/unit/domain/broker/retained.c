@@ -470,7 +470,7 @@ static void publish_mixed(void *arg)
 {
     struct client *c = arg;
     for (int i = 0; i < 40; i++) {
-        char text[8];
+        char text[16];
         snprintf(text, sizeof(text), "%d", i);
         struct tb_publish k = {
             .c = c, .topic = i % 8 == 7 ? "t/b" : "t/a", .publish = {.retain = i % 5 == 2, .payload = slice_str(text)}};
@@ -489,7 +489,7 @@ static void a_topics_order_stays(void **state)
     for (int round = 0; round < 20; round++) {
         tb_on_loop(p->loop, publish_mixed, p);
         for (int i = 0; i < 40; i++) {
-            char text[8];
+            char text[16];
             snprintf(text, sizeof(text), "%d", i);
             if (i % 8 != 7) {
                 tb_expect(near, text);
