@@ -55,6 +55,7 @@ struct link {
     _Atomic uint64_t sent; // I/O thread writes: highest place of the durable queue that left; read when it has ended
     _Atomic bool full;     // I/O thread writes: no room for what need not come here, a member of a shared subscription
     _Atomic uint32_t retaining; // the broker's: subscriptions whose retained messages are on their way
+    _Atomic uint32_t replaying; // the broker's: what their lists take, in rows (BROKER_REPLAY_MAX)
     struct hold *hold;          // I/O thread; the broker's: what waits for them
     void *front;                // I/O thread; the front's connection, NULL before it is one and after it has ended
     // I/O thread; the front's: called with a message for a connection that may have ended meanwhile. Takes `d`.

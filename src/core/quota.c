@@ -118,9 +118,8 @@ static const struct conf_key keys[] = {
      .dflt = "0",
      .min = 0,
      .max = (int64_t)1 << 50,
-     .help =
-         "Bytes stored for one tenant's sessions that have not taken them yet; what would go over is not queued, and "
-         "counted; 0 allows any number."},
+     .help = "Bytes that wait for one tenant's sessions, stored ones and those in memory; what would go over is not "
+             "queued, and counted; 0 allows any number."},
 };
 const struct conf_module quota_conf_module = {"Quotas", keys, sizeof(keys) / sizeof(keys[0])};
 

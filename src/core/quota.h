@@ -21,7 +21,7 @@
     X(BYTES, "bytes")                 /* payload and topic, a second */                                                \
     X(CONNECTIONS, "connections")     /* open at once */                                                               \
     X(SUBSCRIPTIONS, "subscriptions") /* of all sessions, stored ones too */                                           \
-    X(QUEUED_BYTES, "queued_bytes")   /* stored for sessions that have not taken them yet */
+    X(QUEUED_BYTES, "queued_bytes")   /* that wait for sessions, in the store or in memory */
 
 enum quota_what {
 #define X(name, text) QUOTA_##name,

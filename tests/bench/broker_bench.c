@@ -104,6 +104,7 @@ struct call {
     struct client *c;
     const char *client_id, *filter;
     uint32_t expiry_s;
+    struct broker_fetch fetch; // nothing is retained here: one run
     bool done;
 };
 
@@ -120,7 +121,7 @@ static enum status call_run(struct tx *tx, struct op *op, struct err *err)
         return broker_open(tx, k->c->link, &in, &k->c->session, &present, &expiry_s, &inbound, &inbound_len, err);
     }
     uint8_t reason;
-    const struct broker_sub sub = {.filter = slice_str(k->filter), .qos = 1};
+    const struct broker_sub sub = {.filter = slice_str(k->filter), .qos = 1, .fetch = &k->fetch};
     return broker_subscribe(tx, k->c->session, &sub, &reason, err);
 }
 

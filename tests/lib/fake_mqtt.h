@@ -469,8 +469,9 @@ struct fake_broker {
     enum status sub_status, open_status;
     size_t pending;
     unsigned mores, slow_dropped;
-    struct permit *permit; // of the last open, borrowed
-    int permits;           // references
+    unsigned subscribe_runs, subscribe_more; // calls for one filter; how often "large" is not done
+    struct permit *permit;                   // of the last open, borrowed
+    int permits;                             // references
 };
 static struct fake_broker fake_broker;
 
@@ -639,6 +640,14 @@ enum status broker_close(struct tx *tx, struct broker_session *s, struct link *l
     fake_broker.close_expiry_s = expiry_s;
     return ST_OK;
 }
+void broker_fetch_run(struct broker_fetch *f)
+{
+    f->state = FETCH_DONE;
+}
+void broker_fetch_end(struct broker_fetch *f)
+{
+    (void)f;
+}
 // "no/..." is not allowed, "quota" is too much, "broken" cannot be stored; everything else is granted.
 enum status broker_subscribe(struct tx *tx, struct broker_session *s, const struct broker_sub *sub, uint8_t *ret_reason,
                              struct err *err)
@@ -647,6 +656,19 @@ enum status broker_subscribe(struct tx *tx, struct broker_session *s, const stru
     (void)s;
     fake_broker.sub = *sub;
     slice_to_cstr(sub->filter, fake_broker.filter, sizeof(fake_broker.filter));
+    fake_broker.subscribe_runs++;
+    if (fake_broker.subscribe_more > 0 && slice_eq_str(sub->filter, "large")) {
+        fake_broker.subscribe_more--;
+        sub->fetch->state = FETCH_MORE;
+        return ST_OK;
+    }
+    if (!broker_replay_room(s->link)) {
+        sub->fetch->state = FETCH_WAIT;
+        return ST_OK;
+    }
+    if (slice_eq_str(sub->filter, "changing") && !sub->fetch->catch_up) {
+        sub->fetch->again = true;
+    }
     *ret_reason = slice_starts(sub->filter, SLICE("no/")) ? MQTT_RC_NOT_AUTHORIZED
                   : slice_eq_str(sub->filter, "quota")    ? MQTT_RC_QUOTA
                                                           : sub->qos;

@@ -21,6 +21,8 @@ struct item {
     struct message *msg;            // a reference
     struct broker_session *session; // a reference
     uint64_t share;
+    bool later; // as of broker_item
+    uint16_t slot;
 };
 struct settle {
     struct broker_session *session; // a reference
@@ -133,12 +135,13 @@ static enum status store_item(struct tx *tx, struct work *w, const struct item *
     if (it->msg->retain) {
         const struct retained_by by = {s->owner_kind, s->owner, session_client_id(s)};
         st = retained_set(tx, it->msg, &by, err);
-        if (st == ST_LIMIT) { // this one is refused, and nobody's queue has it
+        if (st == ST_LIMIT && it->msg->qos > 0) { // this one is refused, and nobody has it
             ack->status = st;
             return once ? broker_inbound_drop(tx, s, ack->packet_id, err) : ST_OK;
         }
+        st = st == ST_LIMIT ? ST_OK : st; // with QoS 0 nobody can be told: it goes to those who are there
     }
-    return st == ST_OK && it->msg->qos > 0 ? work_publish(tx, w, it->msg, once, err) : st;
+    return st == ST_OK && (it->msg->qos > 0 || it->later) ? work_publish(tx, w, it->msg, it->later, err) : st;
 }
 
 // What comes from a connection that has lost the session since does not count: it belongs to another one's numbers.
@@ -283,6 +286,18 @@ static size_t acks_of(struct batch *b)
     return n;
 }
 
+// Those that waited for their commit have gone, or have not: with QoS 0 they do not need the store.
+static void leave_behind(struct broker_loop *bl, const struct batch *b)
+{
+    for (uint32_t i = 0; i < b->items_len; i++) {
+        const struct item *it = &b->items[i];
+        bl->behind[it->slot] -= it->later;
+        if (it->later && it->msg->qos == 0 && b->op.status != ST_OK && b->op.status != ST_SHUTDOWN) {
+            broker_send_live(bl, it->msg);
+        }
+    }
+}
+
 static void batch_done(struct op *op)
 {
     struct batch *b = (struct batch *)op;
@@ -290,6 +305,7 @@ static void batch_done(struct op *op)
     bl->submitted--;
     bl->pending -= b->items_len;
     bl->pending_bytes -= b->bytes;
+    leave_behind(bl, b);
     if (op->status == ST_OK) {
         tell_settled(bl, b);
     } else if (op->status != ST_SHUTDOWN) {
@@ -307,6 +323,7 @@ static void batch_done(struct op *op)
 static void submit(struct broker_loop *bl)
 {
     struct batch *b = bl->gathering;
+    fan_flush_others(bl); // what the core sends must not come before it
     bl->gathering = NULL;
     bl->submitted++;
     bl->pending += b->items_len;
@@ -343,7 +360,10 @@ bool batch_put(struct broker_loop *bl, const struct broker_item *in)
         (struct broker_ack){.conn = in->conn, .packet_id = in->packet_id, .status = ST_OK, .matched = in->matched};
     b->items[b->items_len++] = (struct item){.msg = message_ref(in->msg),
                                              .session = in->session != NULL ? broker_session_ref(in->session) : NULL,
-                                             .share = in->share};
+                                             .share = in->share,
+                                             .later = in->later,
+                                             .slot = in->slot};
+    bl->behind[in->slot] += in->later;
     b->bytes += message_bytes(in->msg);
     return true;
 }
@@ -369,7 +389,9 @@ void broker_settle(struct broker_loop *bl, struct broker_session *s, struct link
 size_t broker_pending(const struct broker_loop *bl)
 {
     // Bytes on their way to other loops count as messages of 1 KiB.
-    size_t waiting = (size_t)atomic_load_explicit(&bl->waiting, memory_order_relaxed) >> 10;
+    size_t waiting = (size_t)(atomic_load_explicit(&bl->waiting, memory_order_relaxed) +
+                              atomic_load_explicit(&bl->broker->out.waiting, memory_order_relaxed)) >>
+                     10;
     return bl->pending + waiting + (bl->gathering != NULL ? bl->gathering->items_len : 0);
 }
 

@@ -334,6 +334,14 @@ static bool to_loops(struct broker_loop *bl, struct match *m, struct message *ms
     return ok;
 }
 
+void broker_send_live(struct broker_loop *bl, struct message *msg)
+{
+    struct match *m = match_get(&bl->cache, msg->tenant, message_topic(msg));
+    if (m == NULL || !to_loops(bl, m, msg)) {
+        log_error("broker", "no memory to deliver a message", LOGSL("topic", message_topic(msg)));
+    }
+}
+
 static enum status may_publish(struct broker_loop *bl, const struct broker_in *in, const struct match *m,
                                struct err *err)
 {
@@ -350,35 +358,45 @@ static enum status may_publish(struct broker_loop *bl, const struct broker_in *i
     return ST_OK;
 }
 
-// A QoS 2 message of a durable session goes to nobody before its packet id is kept: when its session is taken over meanwhile it
-// comes again, by the other connection. The core sends it on.
-static bool after_commit(const struct broker_in *in)
+static uint16_t slot_of(const struct match *m)
 {
-    return in->publish->qos == 2 && in->session->row != 0;
+    return (uint16_t)(m->hash % BEHIND_SLOTS);
+}
+
+// What goes to nobody before its commit; the core sends it on:
+// - A QoS 2 message of a durable session, before its packet id is kept: when its session is taken over meanwhile it comes
+//   again, by the other connection.
+// - A message to be retained: it may be refused (0x97), and a subscription made meanwhile gets it either live or retained.
+// - What follows such a one on its topic, so that the order stays.
+static bool after_commit(const struct broker_loop *bl, const struct broker_in *in, const struct match *m)
+{
+    return in->publish->retain || (in->publish->qos == 2 && in->session->row != 0) || bl->behind[slot_of(m)] > 0;
 }
 
 // Is it the core's to store something of this message?
-static bool stored(const struct broker_in *in, const struct match *m)
+static bool stored(const struct broker_loop *bl, const struct broker_in *in, const struct match *m)
 {
-    uint8_t qos = in->publish->qos;
-    return in->publish->retain || (qos > 0 && m->durable) || after_commit(in);
+    return (in->publish->qos > 0 && m->durable) || after_commit(bl, in, m);
 }
 
 static enum status publish(struct broker_loop *bl, const struct broker_in *in, struct match *m, bool store,
                            struct err *err)
 {
+    bool later = after_commit(bl, in, m); // before it counts itself
     struct message *msg =
         message_new(in->session->tenant, in->session->serial, in->publish, in->topic, clock_wall_us());
     const struct broker_item item = {.msg = msg,
                                      .session = in->session,
                                      .conn = in->link->conn,
                                      .packet_id = in->publish->packet_id,
+                                     .later = later,
+                                     .slot = slot_of(m),
                                      .matched = m->wanted};
     if (msg == NULL || (store && !batch_put(bl, &item))) {
         message_unref(msg);
         return err_set(err, ST_NOMEM, "no memory for the message");
     }
-    if (!after_commit(in) && !to_loops(bl, m, msg)) {
+    if (!later && !to_loops(bl, m, msg)) {
         log_error("broker", "no memory to deliver a message", LOGSL("topic", in->topic));
     }
     message_unref(msg);
@@ -393,7 +411,7 @@ enum broker_went broker_publish(struct broker_loop *bl, const struct broker_in *
     if (*ret_status != ST_OK) {
         return BROKER_REFUSED;
     }
-    bool store = stored(in, m);
+    bool store = stored(bl, in, m);
     *ret_matched = m->wanted;
     if (m->all_len == 0 && !store) {
         return BROKER_DONE; // nobody is there

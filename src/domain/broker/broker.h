@@ -3,7 +3,7 @@
 //
 //   I/O loop of the publisher                core thread                         I/O loop of a subscriber
 //   broker_publish: match (cached) --------------------------------------------> on_deliver: not durable
-//        | somebody durable wants it, or it is to be retained
+//        | somebody durable wants it; or it is to be retained: then nobody gets it before the core sends it
 //        +-- batch at the turn's end --> store it in every durable queue,
 //                                        retain it; commit; sync  --------------> on_deliver: durable, with its `seq`
 //        on_acked (PUBACK / PUBREC) <----------+                                      | PUBACK, PUBREC, PUBCOMP
@@ -144,14 +144,42 @@ enum status broker_session_mark(struct tx *tx, struct broker_session *s, uint32_
 
 // --- subscriptions: core thread, inside an operation whose end sends SUBACK -------------------------------------------
 
+// How far the operation of a SUBSCRIBE is with the retained messages that a durable session's queue is to get: they are stored a
+// page per run, the subscription with the last one, SUBACK after it. All zero at first; it lives until broker_fetch_end.
+enum broker_fetch_state {
+    FETCH_DONE, // with this filter
+    FETCH_MORE, // the same filter again, by another run of the operation
+    FETCH_WAIT  // the same, as soon as broker_replay_room says so
+};
+struct broker_fetch {
+    enum broker_fetch_state state;
+    bool again; // after the commit: retained messages came before it; the filters of this run once more, with catch_up
+    bool catch_up; // the subscriptions are there: only the changes from floor to ceiling
+    bool found;    // rows are of the filter at hand
+    struct replay_row *rows;
+    size_t len, at;
+    uint64_t since; // changes from here on have not been looked at
+    uint64_t floor, ceiling;
+    uint32_t read; // rows of this run
+    size_t bytes, walked;
+};
+void broker_fetch_run(struct broker_fetch *f); // a run of the operation begins
+void broker_fetch_end(struct broker_fetch *f);
+#define BROKER_REPLAY_MAX 65536 // rows in the lists of one connection; one list always may be
+static inline bool broker_replay_room(struct link *l)
+{
+    return atomic_load_explicit(&l->replaying, memory_order_relaxed) < BROKER_REPLAY_MAX;
+}
+
 struct broker_sub {
     struct slice filter; // $share/... included
     uint8_t qos, retain_handling;
     bool no_local, retain_as_published;
-    uint32_t id; // 0: none
+    uint32_t id;                // 0: none
+    struct broker_fetch *fetch; // the operation's; lives until its done
 };
 // One filter. *ret_reason: granted QoS, or why not (MQTT 5.0 table 3.9.3; not authorised, quota, shared not allowed, ...); the
-// status is only about the whole operation (ST_NOMEM, ST_FULL). Durable for durable sessions with the operation's commit.
+// status is only about the whole operation (ST_NOMEM, ST_FULL). With fetch->state not FETCH_DONE nothing is said yet. Durable for durable sessions with the operation's commit.
 // Retained messages follow by on_deliver after the commit, after the operation's own done (SUBACK first).
 enum status broker_subscribe(struct tx *tx, struct broker_session *s, const struct broker_sub *sub, uint8_t *ret_reason,
                              struct err *err);

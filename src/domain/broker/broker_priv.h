@@ -46,6 +46,7 @@ struct fan {
 };
 
 struct batch;
+#define BEHIND_SLOTS 1024 // topics may share one
 struct broker_loop {
     struct turn_hook hook; // first
     struct broker *broker;
@@ -63,6 +64,8 @@ struct broker_loop {
     size_t pending;     // messages in them
     size_t pending_bytes;
     bool hold; // what the core had no room for waits for the timer
+    // Messages on their way to the core that nobody gets before their commit, by topic: those behind them go the same way.
+    uint32_t behind[BEHIND_SLOTS];
     struct timer retry;
     struct hold *holds; // connections with retained messages on their way
     struct timer replay_retry;
@@ -76,6 +79,7 @@ struct tenant_state {
     uint32_t durable;             // sessions
     int32_t durable_pending;      // what the batch under way will add to them
     uint32_t retained;            // messages
+    int32_t retained_ahead;       // more of them by operations that are not committed
     struct tree retained_names;   // value: struct retained_name
 };
 
@@ -97,6 +101,7 @@ struct broker {
     struct review *review;
     struct map permits; // of owners of retained messages, by owner; emptied when policies change
     int64_t next_session_row, next_message_row, next_retained_row;
+    uint64_t retained_changes; // so far
     uint64_t next_serial;
     int64_t expiry_at_us, expiry_at_session, expiry_at_seq; // how far the sweep of expired messages is
     struct mirror *mirror;
@@ -109,6 +114,7 @@ static inline struct broker *broker_of(const struct core *c)
     return core_slot(c, CORE_SLOT_BROKER);
 }
 struct broker_loop *broker_loop_of(struct broker *b, const struct loop *l); // NULL: none of ours
+void broker_send_live(struct broker_loop *bl, struct message *msg);         // to those who are connected
 bool broker_topic_reserved(struct slice topic);                             // nobody but the server publishes there
 struct tenant_state *broker_tenant(struct broker *b, uint32_t tenant);      // made when missing; NULL: no memory
 
@@ -118,6 +124,7 @@ bool fan_put(struct broker_loop *from, unsigned to, struct message *m, struct ma
 bool fan_put_all(struct broker_loop *from, struct message *m, struct match *match);
 // Hands out what has gathered: to its own loop at once, to others by post.
 void fan_flush(struct broker_loop *bl);
+void fan_flush_others(struct broker_loop *bl); // only what goes to other loops
 void fan_free(struct fan *f);
 
 // --- metrics ---------------------------------------------------------------------------------------------------------
@@ -293,7 +300,8 @@ struct retained_by {
 // Stores, replaces or (without payload) deletes. ST_LIMIT: the tenant has too many.
 enum status retained_set(struct tx *tx, const struct message *m, const struct retained_by *by, struct err *err);
 enum status retained_drop(struct tx *tx, uint32_t tenant, struct slice topic, struct err *err);
-// For a new subscription: what the store must keep for a durable session goes into its queue now, the rest follows.
+// For a new subscription, before it is active: what the store must keep for a durable session goes into its queue, a page per
+// run of sub->fetch; then the rest follows. sub->fetch->state says whether that is all.
 enum status retained_send(struct tx *tx, struct broker_session *s, const struct broker_sub *sub, struct err *err);
 // One of them, when it is still there and may be sent to the session now; else *ret NULL. The reference is the caller's.
 enum status retained_read(struct tx *tx, const struct broker_session *s, int64_t row, struct message **ret,
@@ -348,6 +356,8 @@ struct broker_item {
     uint64_t conn;
     uint16_t packet_id;
     bool matched;
+    bool later;     // nobody has got it: the core sends it after its commit
+    uint16_t slot;  // of broker_loop.behind, when later
     uint64_t share; // given back by a member of this group; 0: published
 };
 bool batch_has_room(const struct broker_loop *bl);

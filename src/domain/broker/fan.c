@@ -86,14 +86,6 @@ static void run_jobs(struct broker_loop *bl, const struct fan *f)
     }
 }
 
-static void fan_arrived(struct post *p)
-{
-    struct fan *f = (struct fan *)p;
-    run_jobs(f->to, f);
-    atomic_fetch_sub_explicit(f->waiting, f->bytes, memory_order_relaxed);
-    fan_free(f);
-}
-
 bool fan_put(struct broker_loop *from, unsigned to, struct message *m, struct match *match, uint32_t only)
 {
     struct fan *f = from->fans[to];
@@ -130,26 +122,48 @@ bool fan_put_all(struct broker_loop *from, struct message *m, struct match *matc
     return true;
 }
 
-void fan_flush(struct broker_loop *bl)
+static void flush_own(struct broker_loop *bl)
+{
+    struct fan *f = bl->at < bl->broker->loops_len ? bl->fans[bl->at] : NULL;
+    if (f == NULL || f->len == 0) {
+        return;
+    }
+    bl->fans[bl->at] = NULL;
+    run_jobs(bl, f);
+    fan_clear(f);
+    if (bl->fans[bl->at] == NULL && f->cap <= JOBS_KEPT) {
+        bl->fans[bl->at] = f;
+    } else {
+        fan_free(f);
+    }
+}
+
+// On the loop of the subscribers. What this loop has itself was published before what came from the core: it goes first.
+static void fan_arrived(struct post *p)
+{
+    struct fan *f = (struct fan *)p;
+    flush_own(f->to);
+    run_jobs(f->to, f);
+    atomic_fetch_sub_explicit(f->waiting, f->bytes, memory_order_relaxed);
+    fan_free(f);
+}
+
+void fan_flush_others(struct broker_loop *bl)
 {
     for (unsigned i = 0; i < bl->broker->loops_len; i++) {
         struct fan *f = bl->fans[i];
-        if (f == NULL || f->len == 0) {
+        if (i == bl->at || f == NULL || f->len == 0) {
             continue;
         }
         bl->fans[i] = NULL;
-        if (i == bl->at) {
-            run_jobs(bl, f);
-            fan_clear(f);
-            if (bl->fans[i] == NULL && f->cap <= JOBS_KEPT) {
-                bl->fans[i] = f;
-            } else {
-                fan_free(f);
-            }
-            continue;
-        }
         atomic_fetch_add_explicit(&bl->waiting, f->bytes, memory_order_relaxed);
         f->post.fn = fan_arrived;
         loop_post(f->to->loop, &f->post);
     }
+}
+
+void fan_flush(struct broker_loop *bl)
+{
+    flush_own(bl);
+    fan_flush_others(bl);
 }

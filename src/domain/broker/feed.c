@@ -109,9 +109,8 @@ struct feed_page {
     struct link *link;              // a reference: the connection it was read for
     struct parcel *parcels;
     uint32_t parcels_len;
-    uint64_t last; // the highest number looked at
-    uint32_t dropped;
-    uint64_t dropped_bytes;
+    uint64_t last;                    // the highest number looked at
+    uint32_t dropped, *dropped_bytes; // of each; malloc'ed
     bool more;
 };
 struct feed {
@@ -128,6 +127,7 @@ static void page_release(struct feed_page *p)
         parcel_release(&p->parcels[i]);
     }
     free(p->parcels);
+    free(p->dropped_bytes);
     broker_session_unref(p->session);
     link_unref(p->link);
     *p = (struct feed_page){0};
@@ -202,8 +202,8 @@ static enum status read_rows(struct tx *tx, struct feed_page *page, uint32_t max
         bytes += p.bytes;
         if (st != ST_OK || drop) {
             drops[page->dropped] = p.seq;
+            page->dropped_bytes[page->dropped] = p.bytes;
             page->dropped += drop;
-            page->dropped_bytes += drop ? p.bytes : 0;
             parcel_release(&p);
         } else {
             page->parcels[page->parcels_len++] = p;
@@ -227,7 +227,8 @@ static enum status read_page(struct tx *tx, struct feed_page *page, struct err *
     uint32_t room = q->window - q->out_len;
     uint32_t max = room > PAGE_MAX ? PAGE_MAX : room;
     page->parcels = calloc(max, sizeof(*page->parcels));
-    if (page->parcels == NULL) {
+    page->dropped_bytes = calloc(max, sizeof(*page->dropped_bytes));
+    if (page->parcels == NULL || page->dropped_bytes == NULL) {
         return err_set(err, ST_NOMEM, "no memory to read a queue");
     }
     enum status st = read_rows(tx, page, max, drops, err);
@@ -246,7 +247,7 @@ static void page_done(struct broker *b, struct feed_page *page)
         return; // whoever connects next begins anew
     }
     for (uint32_t i = 0; i < page->dropped; i++) {
-        queue_less(b, s, (uint32_t)(page->dropped_bytes / page->dropped));
+        queue_less(b, s, page->dropped_bytes[i]);
     }
     uint32_t i = 0;
     while (i < page->parcels_len && queue_push(b, s, &page->parcels[i])) {

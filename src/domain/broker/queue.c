@@ -103,14 +103,9 @@ enum status queue_message_less(struct tx *tx, int64_t row, struct err *err)
     return stmt_run(drop, err);
 }
 
-static enum status row_add(struct tx *tx, const struct broker_session *s, const struct message *m, uint64_t seq,
-                           int64_t msg_row, const struct queue_put *how, struct err *err)
+static enum status row_add_with(struct tx *tx, const struct broker_session *s, const struct message *m, uint64_t seq,
+                                int64_t msg_row, const struct queue_put *how, struct slice ids, struct err *err)
 {
-    uint8_t ids_mem[4 * 64];
-    struct buf ids = buf_fixed(ids_mem, sizeof(ids_mem));
-    for (uint32_t i = 0; i < how->ids_len; i++) {
-        buf_u32(&ids, how->ids[i]);
-    }
     char share[BROKER_SHARE_MAX];
     STMT(stmt, tx->db, &sql_broker_queue[SQL_BROKER_QUEUE_ADD]);
     stmt_bind_i64(stmt, 1, s->row);
@@ -122,7 +117,7 @@ static enum status row_add(struct tx *tx, const struct broker_session *s, const 
         stmt_bind_i64(stmt, 6, m->expires_us);
     }
     if (ids.len > 0) {
-        stmt_bind_blob(stmt, 7, buf_view(&ids));
+        stmt_bind_blob(stmt, 7, ids);
     }
     size_t len = how->group != NULL ? group_filter(how->group, share, sizeof(share)) : 0;
     if (len > 0 && len <= sizeof(share)) {
@@ -136,6 +131,19 @@ static enum status row_add(struct tx *tx, const struct broker_session *s, const 
         stmt_bind_blob(stmt, 12, message_payload(m));
     }
     return stmt_run(stmt, err);
+}
+
+static enum status row_add(struct tx *tx, const struct broker_session *s, const struct message *m, uint64_t seq,
+                           int64_t msg_row, const struct queue_put *how, struct err *err)
+{
+    struct buf ids = buf_heap((size_t)how->ids_len * 4);
+    for (uint32_t i = 0; i < how->ids_len; i++) {
+        buf_u32(&ids, how->ids[i]);
+    }
+    enum status st = ids.failed ? err_set(err, ST_NOMEM, "no memory for a message")
+                                : row_add_with(tx, s, m, seq, msg_row, how, buf_view(&ids), err);
+    buf_release(&ids);
+    return st;
 }
 
 static void dropped_full(struct tx *tx, struct broker_session *s)

@@ -47,6 +47,8 @@ struct replay {
     size_t len;
     struct replay_row rows[]; // in the order of their hashes
 };
+// What a job counts for, in rows.
+#define JOB_ROWS (sizeof(struct replay) / sizeof(struct replay_row))
 
 struct held {
     struct held *next;
@@ -81,6 +83,7 @@ static void replay_free(struct replay *j)
 {
     page_clear(j);
     broker_session_unref(j->session);
+    atomic_fetch_sub_explicit(&j->link->replaying, (uint32_t)(j->len + JOB_ROWS), memory_order_relaxed);
     link_unref(j->link);
     buf_release(&j->filter);
     free(j->superseded);
@@ -495,6 +498,7 @@ enum status replay_start(struct tx *tx, struct broker_session *s, const struct b
     for (size_t i = 0; i < len; i++) {
         j->rows[j->len++] = rows[i];
     }
+    atomic_fetch_add_explicit(&j->link->replaying, (uint32_t)(j->len + JOB_ROWS), memory_order_relaxed);
     qsort(j->rows, j->len, sizeof(j->rows[0]), by_hash);
     j->op = (struct op){.run = replay_run, .done = replay_done, .reply_to = j->home->loop, .name = "broker.retained"};
     if (!tx_after_commit(tx, start_commit, start_undo, j)) {

@@ -10,12 +10,19 @@
 
 #define EXPIRE_ROWS 500 // of one tick
 #define PERMITS_MAX 10000
+// What one run of a SUBSCRIBE may do: the core has others to serve.
+#define FETCH_ROWS  128
+#define FETCH_BYTES (64u << 10)
+#define FETCH_WALK  20000 // names looked at; one search always may be
 
 // The value of a node. It stays while an operation that has changed it is not committed.
 struct retained_name {
-    int64_t row;   // 0: nothing is retained
-    uint64_t hash; // of the topic
-    uint32_t pins; // operations that are not committed
+    int64_t row;      // 0: nothing is retained
+    int64_t next_row; // with pins: as it will be
+    uint64_t hash;    // of the topic
+    uint64_t changed; // the last change's number
+    uint32_t pins;    // operations that are not committed
+    uint8_t qos, next_qos;
     struct tree_node *node;
 };
 
@@ -59,6 +66,8 @@ struct retained_change {
     struct tenant_state *tenant;
     struct retained_name *name;
     int64_t row;
+    int32_t ahead;
+    uint8_t qos;
 };
 
 static void change_commit(struct core *c, void *arg)
@@ -69,6 +78,8 @@ static void change_commit(struct core *c, void *arg)
     ch->tenant->retained = (uint32_t)((int64_t)ch->tenant->retained + more);
     broker_count(COUNT_RETAINED, more);
     ch->name->row = ch->row;
+    ch->name->qos = ch->qos;
+    ch->tenant->retained_ahead -= ch->ahead;
     ch->name->pins--;
     name_drop_if_unused(ch->tenant, ch->name);
     free(ch);
@@ -78,19 +89,31 @@ static void change_undo(struct core *c, void *arg)
 {
     (void)c;
     struct retained_change *ch = arg;
+    ch->tenant->retained_ahead -= ch->ahead;
     ch->name->pins--;
     name_drop_if_unused(ch->tenant, ch->name);
     free(ch);
 }
 
-static enum status change(struct tx *tx, struct tenant_state *t, struct retained_name *name, int64_t row,
+// As operations of this commit see it; 0: nothing is retained.
+static int64_t row_now(const struct retained_name *name)
+{
+    return name->pins > 0 ? name->next_row : name->row;
+}
+
+static enum status change(struct tx *tx, struct tenant_state *t, struct retained_name *name, int64_t row, uint8_t qos,
                           struct err *err)
 {
     struct retained_change *ch = calloc(1, sizeof(*ch));
+    int32_t ahead = (row != 0) - (row_now(name) != 0);
     name->pins++;
     if (ch != NULL) {
-        *ch = (struct retained_change){t, name, row};
+        *ch = (struct retained_change){t, name, row, ahead, qos};
         if (tx_after_commit(tx, change_commit, change_undo, ch)) {
+            t->retained_ahead += ahead;
+            name->next_row = row;
+            name->next_qos = qos;
+            name->changed = ++t->broker->retained_changes;
             return ST_OK;
         }
         free(ch);
@@ -138,7 +161,7 @@ static enum status retained_del(struct tx *tx, struct tenant_state *t, struct sl
 {
     enum status st = row_del(tx, t->tenant, topic, err);
     struct tree_node *n = tree_find(&t->retained_names, topic);
-    return st == ST_OK && n != NULL && n->value != NULL ? change(tx, t, n->value, 0, err) : st;
+    return st == ST_OK && n != NULL && n->value != NULL ? change(tx, t, n->value, 0, 0, err) : st;
 }
 
 enum status retained_drop(struct tx *tx, uint32_t tenant, struct slice topic, struct err *err)
@@ -158,7 +181,8 @@ enum status retained_set(struct tx *tx, const struct message *m, const struct re
         return retained_del(tx, t, message_topic(m), err);
     }
     const struct tree_node *n = tree_find(&t->retained_names, message_topic(m));
-    if ((n == NULL || n->value == NULL) && t->retained >= b->settings.retained_max) {
+    bool is_new = n == NULL || n->value == NULL || row_now(n->value) == 0;
+    if (is_new && (int64_t)t->retained + t->retained_ahead >= b->settings.retained_max) {
         limit_met(LIMIT_RETAINED, m->tenant, by->client_id);
         return err_set(err, ST_LIMIT, "the tenant has its %u retained messages", b->settings.retained_max);
     }
@@ -168,7 +192,10 @@ enum status retained_set(struct tx *tx, const struct message *m, const struct re
         return st;
     }
     struct retained_name *name = name_need(t, message_topic(m));
-    return name != NULL ? change(tx, t, name, row, err) : err_set(err, ST_NOMEM, "no memory for a retained message");
+    if (name == NULL) {
+        return err_set(err, ST_NOMEM, "no memory for a retained message");
+    }
+    return change(tx, t, name, row, m->qos, err);
 }
 
 // --- rows --------------------------------------------------------------------------------------------------------
@@ -309,79 +336,196 @@ enum status retained_read(struct tx *tx, const struct broker_session *s, int64_t
     return ST_OK;
 }
 
-// What a new subscription is to get. *ret_rows: malloc'ed, NULL when there is nothing.
-static enum status find_rows(struct broker *b, const struct broker_session *s, struct slice filter,
-                             struct replay_row **ret_rows, size_t *ret_len, struct err *err)
+void broker_fetch_run(struct broker_fetch *f)
+{
+    f->state = FETCH_DONE;
+    f->read = 0;
+    f->bytes = f->walked = 0;
+}
+
+static void fetch_clear(struct broker_fetch *f)
+{
+    free(f->rows);
+    f->rows = NULL;
+    f->len = f->at = 0;
+    f->found = false;
+}
+
+void broker_fetch_end(struct broker_fetch *f)
+{
+    fetch_clear(f);
+    f->since = 0;
+}
+
+// Which ones a search is for: those that are stored for a durable session, or the others.
+enum wanted { WANT_ALL, WANT_QOS0, WANT_STORED };
+
+static bool is_wanted(const struct retained_name *name, enum wanted want, const struct broker_fetch *f)
+{
+    uint8_t qos = name->pins > 0 ? name->next_qos : name->qos;
+    bool kind = want == WANT_ALL || (qos > 0) == (want == WANT_STORED);
+    bool fresh = name->changed >= f->since && (!f->catch_up || name->changed <= f->ceiling);
+    return kind && fresh && row_now(name) != 0;
+}
+
+// f->rows: what the filter matches and has changed since f->since; NULL when there is nothing.
+static enum status find_rows(struct broker *b, const struct broker_session *s, struct slice filter, enum wanted want,
+                             struct broker_fetch *f, struct err *err)
 {
     const struct tenant_state *t = map_get_u64(&b->tenants, s->tenant);
     struct tree_walk *w = b->cache.walk;
-    *ret_rows = NULL;
-    *ret_len = 0;
-    if (t == NULL || t->retained == 0) {
+    fetch_clear(f);
+    f->found = true;
+    if (t == NULL || (int64_t)t->retained + t->retained_ahead <= 0) {
         return ST_OK;
     }
     if (!tree_match_filter(&t->retained_names, filter, w)) {
         return err_set(err, ST_NOMEM, "no memory to find retained messages");
     }
-    if (w->found_len == 0) {
-        return ST_OK;
+    f->walked += w->found_len;
+    size_t n = 0;
+    for (size_t i = 0; i < w->found_len; i++) {
+        n += is_wanted(w->found[i]->value, want, f);
     }
-    struct replay_row *rows = reallocarray(NULL, w->found_len, sizeof(*rows));
-    if (rows == NULL) {
+    f->rows = n > 0 ? reallocarray(NULL, n, sizeof(*f->rows)) : NULL;
+    if (n > 0 && f->rows == NULL) {
         return err_set(err, ST_NOMEM, "no memory to find retained messages");
     }
     for (size_t i = 0; i < w->found_len; i++) {
         const struct retained_name *name = w->found[i]->value;
-        if (name->row != 0) {
-            rows[(*ret_len)++] = (struct replay_row){.hash = name->hash, .row = name->row};
+        if (is_wanted(name, want, f)) {
+            f->rows[f->len++] = (struct replay_row){.hash = name->hash, .row = row_now(name)};
         }
     }
-    *ret_rows = rows;
     return ST_OK;
 }
 
-// Those a durable session must not lose are stored with the subscription; *len: the others are left in rows.
-static enum status store_now(struct tx *tx, struct broker_session *s, const struct broker_sub *sub,
-                             struct replay_row *rows, size_t *len, struct err *err)
+static bool spent(const struct broker_fetch *f)
 {
-    struct work *w = work_new(tx, err);
-    if (w == NULL) {
+    return f->read >= FETCH_ROWS || f->bytes >= FETCH_BYTES || f->walked >= FETCH_WALK;
+}
+
+// Reads one and stores it. *ret_full: the queue has no room for it.
+static enum status store_one(struct tx *tx, struct work *w, struct broker_session *s, const struct broker_sub *sub,
+                             struct broker_fetch *f, bool *ret_full, struct err *err)
+{
+    struct message *m = NULL;
+    struct queue *q = NULL;
+    *ret_full = false;
+    enum status st = retained_read(tx, s, f->rows[f->at].row, &m, err);
+    if (st == ST_OK && m != NULL && m->qos > 0) {
+        st = queue_need(tx, s, &q, err);
+    }
+    if (st == ST_OK && q != NULL) {
+        const struct queue_put how = {
+            .qos = m->qos < sub->qos ? m->qos : sub->qos, .retain = true, .ids = &sub->id, .ids_len = sub->id != 0};
+        *ret_full = queue_full(w->b, q, message_bytes(m));
+        f->bytes += message_bytes(m);
+        st = queue_store(tx, w, s, m, 0, &how, err); // counts what is dropped
+    }
+    message_unref(m);
+    f->read++;
+    f->at++;
+    return st;
+}
+
+// The rest of the list as far as this run may go. The queue is full with the first message that does not fit: the others are
+// not even read, so a list costs no more than the queue holds.
+static enum status store_page(struct tx *tx, struct broker_session *s, const struct broker_sub *sub,
+                              struct broker_fetch *f, struct err *err)
+{
+    struct work *w = f->at < f->len ? work_new(tx, err) : NULL;
+    if (f->at < f->len && w == NULL) {
         return ST_NOMEM;
     }
-    // What follows a SUBACK must not overtake it: the queue is read by an operation of its own.
-    w->later = true;
-    size_t left = 0;
-    for (size_t i = 0; i < *len; i++) {
-        struct message *m = NULL;
-        enum status st = retained_read(tx, s, rows[i].row, &m, err);
-        if (st == ST_OK && m != NULL && m->qos > 0) {
-            const struct queue_put how = {
-                .qos = m->qos < sub->qos ? m->qos : sub->qos, .retain = true, .ids = &sub->id, .ids_len = sub->id != 0};
-            st = queue_store(tx, w, s, m, 0, &how, err);
-        } else if (st == ST_OK && m != NULL) {
-            rows[left++] = rows[i];
-        }
-        message_unref(m);
+    if (w != NULL) {
+        // What follows a SUBACK must not overtake it: the queue is read by an operation of its own.
+        w->later = true;
+    }
+    while (f->at < f->len && f->read < FETCH_ROWS && f->bytes < FETCH_BYTES) {
+        bool full = false;
+        enum status st = store_one(tx, w, s, sub, f, &full, err);
         if (st != ST_OK) {
             return st;
         }
+        if (full) {
+            s->dropped += f->len - f->at;
+            broker_count(COUNT_DROPPED_FULL, (int64_t)(f->len - f->at));
+            f->at = f->len;
+        }
     }
-    *len = left;
     return ST_OK;
+}
+
+// Until all there is now is stored. What changes between two runs is looked at again, so that the run that makes the
+// subscription active has missed nothing.
+static enum status store_all(struct tx *tx, struct broker_session *s, const struct broker_sub *sub,
+                             struct broker_fetch *f, struct err *err)
+{
+    const struct broker *b = broker_of(tx->core);
+    for (;;) {
+        enum status st = ST_OK;
+        if (!f->found) {
+            st = find_rows(broker_of(tx->core), s, sub->filter, WANT_STORED, f, err);
+            f->since = b->retained_changes + 1;
+        }
+        st = st == ST_OK ? store_page(tx, s, sub, f, err) : st;
+        if (st != ST_OK || f->at < f->len) {
+            f->state = FETCH_MORE;
+            return st;
+        }
+        f->found = false;
+        if (f->since > b->retained_changes) {
+            return ST_OK;
+        }
+    }
+}
+
+// What is not stored follows in pages of its own.
+static enum status send_rest(struct tx *tx, struct broker_session *s, const struct broker_sub *sub, bool stored,
+                             struct broker_fetch *f, struct err *err)
+{
+    f->since = f->catch_up ? f->floor : 0;
+    enum status st = find_rows(broker_of(tx->core), s, sub->filter, stored ? WANT_QOS0 : WANT_ALL, f, err);
+    if (st == ST_OK && f->len > 0) {
+        st = replay_start(tx, s, sub, f->rows, f->len, err);
+    }
+    return st;
+}
+
+static enum status fetch(struct tx *tx, struct broker_session *s, const struct broker_sub *sub, struct broker_fetch *f,
+                         struct err *err)
+{
+    bool stored = s->row != 0 && sub->qos > 0;
+    if (!f->found && spent(f)) {
+        f->state = FETCH_MORE;
+        return ST_OK;
+    }
+    if (s->link == NULL) { // the connection has ended, or lost its session
+        return ST_OK;
+    }
+    if (!f->found && f->since == 0) {
+        f->since = f->catch_up ? f->floor : 0;
+    }
+    if (!broker_replay_room(s->link)) {
+        f->state = FETCH_WAIT;
+        return ST_OK;
+    }
+    enum status st = stored ? store_all(tx, s, sub, f, err) : ST_OK;
+    if (st == ST_OK && f->state == FETCH_DONE) {
+        st = send_rest(tx, s, sub, stored, f, err);
+    }
+    return st;
 }
 
 enum status retained_send(struct tx *tx, struct broker_session *s, const struct broker_sub *sub, struct err *err)
 {
-    struct replay_row *rows = NULL;
-    size_t len = 0;
-    enum status st = find_rows(broker_of(tx->core), s, sub->filter, &rows, &len, err);
-    if (st == ST_OK && len > 0 && s->row != 0 && sub->qos > 0) {
-        st = store_now(tx, s, sub, rows, &len, err);
+    struct broker_fetch *f = sub->fetch;
+    enum status st = fetch(tx, s, sub, f, err);
+    if (st != ST_OK || f->state == FETCH_DONE) {
+        fetch_clear(f);
+        f->since = 0;
     }
-    if (st == ST_OK && len > 0) {
-        st = replay_start(tx, s, sub, rows, len, err);
-    }
-    free(rows);
     return st;
 }
 
@@ -438,6 +582,7 @@ enum status retained_load(struct tx *tx, struct err *err)
             return err_set(err, ST_NOMEM, "no memory for the names of retained messages");
         }
         name->row = col_i64(s, 0);
+        name->qos = (uint8_t)col_i64(s, 3);
         t->retained++;
         broker_count(COUNT_RETAINED, 1);
     }

@@ -17,6 +17,8 @@ struct change {
     uint8_t qos;
     bool no_local, retain_as_published;
     uint32_t id;
+    struct broker_fetch *fetch; // told when retained messages have changed since `seen`; the operation's. NULL: nobody
+    uint64_t seen;
 };
 
 static void take_off(const struct broker *b, struct broker_session *s, const struct sub *sub)
@@ -52,6 +54,12 @@ static void change_commit(struct core *c, void *arg)
     struct broker *b = broker_of(c);
     struct sub *sub = ch->sub;
     uint32_t tenant = ch->session->tenant;
+    if (ch->fetch != NULL && ch->seen != b->retained_changes) {
+        struct broker_fetch *f = ch->fetch;
+        f->floor = f->again && f->floor <= ch->seen ? f->floor : ch->seen + 1;
+        f->ceiling = b->retained_changes;
+        f->again = true;
+    }
     index_lock(&b->index);
     if (ch->active) {
         sub->qos = ch->qos;
@@ -88,6 +96,8 @@ static enum status change(struct tx *tx, struct broker_session *s, struct sub *s
         ch->no_local = to->no_local;
         ch->retain_as_published = to->retain_as_published;
         ch->id = to->id;
+        ch->fetch = to->fetch;
+        ch->seen = broker_of(tx->core)->retained_changes;
     }
     sub->pending++;
     if (!tx_after_commit(tx, change_commit, change_undo, ch)) {
@@ -165,31 +175,34 @@ static struct sub *sub_need(struct broker *b, struct broker_session *s, struct s
     return sub;
 }
 
-enum status broker_subscribe(struct tx *tx, struct broker_session *s, const struct broker_sub *in, uint8_t *ret_reason,
+static enum status subscribe(struct tx *tx, struct broker_session *s, const struct broker_sub *in, struct sub *sub,
                              struct err *err)
 {
     struct broker *b = broker_of(tx->core);
-    struct sub *sub = index_find(&b->index, s->subs, s->tenant, in->filter);
     bool is_new = sub == NULL || !sub->wanted;
-    uint8_t why = refusal(b, s, in, is_new);
-    if (why != 0) {
-        *ret_reason = why;
-        return ST_OK;
-    }
     // Retained messages come first: what is live must find that they are on their way.
-    bool retained = in->retain_handling == 0 || (in->retain_handling == 1 && is_new);
+    bool retained = in->retain_handling == 0 || (in->retain_handling == 1 && is_new) || in->fetch->catch_up;
     bool shared = slice_starts(in->filter, SLICE("$share/"));
     enum status st = retained && !shared ? retained_send(tx, s, in, err) : ST_OK;
-    if (st != ST_OK) {
+    if (st != ST_OK || in->fetch->state != FETCH_DONE || in->fetch->catch_up) {
         return st;
     }
     sub = sub_need(b, s, in->filter);
     st = sub != NULL ? change(tx, s, sub, in, err) : err_set(err, ST_NOMEM, "no memory for a subscription");
-    if (st == ST_OK) {
-        st = row_put(tx, s, in, err);
+    return st == ST_OK ? row_put(tx, s, in, err) : st;
+}
+
+enum status broker_subscribe(struct tx *tx, struct broker_session *s, const struct broker_sub *in, uint8_t *ret_reason,
+                             struct err *err)
+{
+    const struct broker *b = broker_of(tx->core);
+    struct sub *sub = index_find(&b->index, s->subs, s->tenant, in->filter);
+    uint8_t why = refusal(b, s, in, sub == NULL || !sub->wanted);
+    *ret_reason = why != 0 ? why : in->qos;
+    if (why != 0) {
+        return ST_OK;
     }
-    *ret_reason = in->qos;
-    return st;
+    return subscribe(tx, s, in, sub, err);
 }
 
 enum status broker_unsubscribe(struct tx *tx, struct broker_session *s, struct slice filter, bool *ret_was,

@@ -7,6 +7,7 @@
 #include "front/mqtt/counters.h"
 #include "front/mqtt/mqtt_conn.h"
 
+#define CHARGE_BYTES   4096 // the tenant's quota is taken and given in lumps: its counter is shared by all loops
 #define OUT_HIGH_BYTES ((size_t)256 * 1024) // what can wait is not encoded further ahead of the peer's reading
 
 // --- onto the wire -------------------------------------------------------------------------------------------------
@@ -182,11 +183,43 @@ static bool has_room(const struct mqtt_conn *mc)
     return in_window && conn_out_len(mc->net) <= CONN_OUT_HIGH;
 }
 
+static size_t lumps(size_t bytes)
+{
+    return (bytes + CHARGE_BYTES - 1) / CHARGE_BYTES * CHARGE_BYTES;
+}
+
+// May one more wait that is in no store? It counts for the tenant's queued bytes like a stored one.
+static bool charge(struct mqtt_conn *mc, size_t bytes)
+{
+    size_t need = lumps(mc->out->loose + sizeof(struct waiting) + bytes);
+    if (need <= mc->out->charged) {
+        return true;
+    }
+    int64_t more = (int64_t)(need - mc->out->charged);
+    if (!quota_take(mc->home->front->quotas, mc->link->who.tenant, QUOTA_QUEUED_BYTES, more)) {
+        return false;
+    }
+    mc->out->charged = need;
+    return true;
+}
+
+// One lump is kept until nothing waits any more.
+static void discharge(struct mqtt_conn *mc)
+{
+    struct outbox *o = mc->out;
+    size_t keep = o != NULL && o->loose > 0 ? lumps(o->loose) + CHARGE_BYTES : 0;
+    if (o != NULL && o->charged > keep) {
+        quota_give(mc->home->front->quotas, mc->link->who.tenant, QUOTA_QUEUED_BYTES, (int64_t)(o->charged - keep));
+        o->charged = keep;
+    }
+}
+
 void mqtt_deliver_more(struct mqtt_conn *mc)
 {
     while (mc->out != NULL && mc->out->first != NULL && may_send(mc, mc->out->first->qos)) {
         send_waiting(mc, outbox_take(mc->out));
     }
+    discharge(mc);
     if (!has_room(mc)) {
         return;
     }
@@ -332,7 +365,8 @@ static void deliver_one(struct mqtt_conn *mc, const struct delivery *d)
         return;
     }
     // What is durable waits in the store, and the broker sends only a window ahead; the rest has its limit here.
-    if (d->seq == 0 && queue_full(mc, message_bytes(d->msg))) {
+    size_t bytes = d->seq == 0 ? message_bytes(d->msg) : 0;
+    if (d->seq == 0 && (queue_full(mc, bytes) || !charge(mc, bytes))) {
         if (!pass_on(mc, d)) {
             give_up(mc);
         }

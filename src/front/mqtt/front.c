@@ -74,6 +74,7 @@ static bool open_loop(struct mqtt_front *f, struct mqtt_loop *home, struct loop 
     home->stop.fn = stop_loop;
     timer_init(&home->throttle, l, mqtt_throttle_due);
     timer_init(&home->leave_again, l, leave_due);
+    timer_init(&home->parked_due, l, mqtt_parked_due);
     home->scratch = buf_heap((size_t)f->settings.limits.packet_max * JSON_FROM_CBOR);
     home->ingest = ingest_new(f->core, l, mqtt_on_ingest_acked, home);
     home->broker = broker_loop(parts->broker, l);
@@ -127,6 +128,7 @@ void mqtt_front_free(struct mqtt_front *f)
             ingest_free(f->loops[i].ingest);
         }
         buf_release(&f->loops[i].scratch);
+        mqtt_parked_free(&f->loops[i]);
         while (f->loops[i].leaving != NULL) { // the server has ended: nobody is told any more
             struct mqtt_conn *mc = f->loops[i].leaving;
             f->loops[i].leaving = mc->next;

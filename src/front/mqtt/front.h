@@ -14,6 +14,7 @@
 #include "proto/mqtt.h"
 
 struct mqtt_conn;
+struct subscribe_op;
 struct trace_loop;
 
 // Values of mqtt_conf[], read once.
@@ -47,13 +48,15 @@ struct mqtt_loop {
     struct quota_loop *quotas;
     struct mqtt_conn *leaving; // ended, but there was no memory yet to tell the core; through next
     struct timer leave_again;
-    struct slice packet;     // the bytes of the packet at hand
-    struct mqtt_conn *conns; // all open ones, through next/prev
-    bool congested;          // too much telemetry waits for its commit: nothing is read
-    struct timer throttle;   // runs while clients are held for publishing too fast
-    struct post stop;        // "the server stops", from another thread
-    struct buf scratch;      // JSON made of a CBOR payload
-    struct err err;          // of the packet at hand: too large to be cleared on the stack for every message
+    struct slice packet;         // the bytes of the packet at hand
+    struct mqtt_conn *conns;     // all open ones, through next/prev
+    bool congested;              // too much telemetry waits for its commit: nothing is read
+    struct subscribe_op *parked; // SUBSCRIBEs that wait for room; subscribe.c
+    struct timer parked_due;
+    struct timer throttle; // runs while clients are held for publishing too fast
+    struct post stop;      // "the server stops", from another thread
+    struct buf scratch;    // JSON made of a CBOR payload
+    struct err err;        // of the packet at hand: too large to be cleared on the stack for every message
 };
 
 struct mqtt_front {

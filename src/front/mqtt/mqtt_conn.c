@@ -78,6 +78,9 @@ void mqtt_conn_free(struct mqtt_conn *mc)
     if (mc->counted) {
         quota_give(mc->home->front->quotas, mc->link->who.tenant, QUOTA_CONNECTIONS, 1);
     }
+    if (mc->out != NULL && mc->out->charged > 0) {
+        quota_give(mc->home->front->quotas, mc->link->who.tenant, QUOTA_QUEUED_BYTES, (int64_t)mc->out->charged);
+    }
     link_unref(mc->link);
     outbox_free(mc->out);
     alias_free(mc->aliases_in, mc->home->front->settings.alias_max);

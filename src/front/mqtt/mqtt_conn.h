@@ -137,6 +137,10 @@ void mqtt_connect_malformed(struct mqtt_conn *mc, enum mqtt_version v, const str
 bool mqtt_on_auth(struct mqtt_conn *mc, const struct mqtt_packet *p);   // while the exchange runs
 bool mqtt_on_reauth(struct mqtt_conn *mc, const struct mqtt_packet *p); // on an open connection
 
+// subscribe.c: SUBSCRIBEs that wait for room.
+void mqtt_parked_due(struct timer *t);
+void mqtt_parked_free(struct mqtt_loop *home); // when neither loop nor core runs any more
+
 // publish.c
 bool mqtt_on_publish(struct mqtt_conn *mc, const struct mqtt_packet *p);
 bool mqtt_on_pubrel(struct mqtt_conn *mc, const struct mqtt_packet *p);

@@ -88,6 +88,11 @@ void waiting_free(struct waiting *w)
     }
 }
 
+static size_t loose(const struct waiting *w)
+{
+    return w->msg != NULL && w->seq == 0 ? sizeof(*w) + w->bytes : 0;
+}
+
 void outbox_put(struct outbox *o, struct waiting *w)
 {
     w->next = NULL;
@@ -99,6 +104,7 @@ void outbox_put(struct outbox *o, struct waiting *w)
     o->last = w;
     o->len++;
     o->bytes += w->bytes;
+    o->loose += loose(w);
 }
 
 struct waiting *outbox_take(struct outbox *o)
@@ -110,6 +116,7 @@ struct waiting *outbox_take(struct outbox *o)
     }
     o->len--;
     o->bytes -= w->bytes;
+    o->loose -= loose(w);
     w->next = NULL;
     return w;
 }

@@ -30,8 +30,10 @@ struct outbox {
         flights; // states: enum flight_state; keep: a struct waiting that another client gets if this one does not
                  // acknowledge it, or NULL
     struct waiting *first, *last;
-    uint32_t len; // waiting
-    size_t bytes; // of them
+    uint32_t len;   // waiting
+    size_t bytes;   // of them
+    size_t loose;   // of them that are in no store, with what keeps them
+    size_t charged; // the tenant's quota counts so much for them
     uint16_t window;
     uint16_t last_id;
 };

@@ -1,4 +1,5 @@
-// SUBSCRIBE and UNSUBSCRIBE: one operation each, whose end sends the answer. Filters of the server's own topics stay here (the
+// SUBSCRIBE and UNSUBSCRIBE: one operation each, whose end sends the answer; it is run several times when retained messages go
+// into a durable session's queue. Filters of the server's own topics stay here (the
 // session keeps them as one number); all others are the broker's. Subscribing to desired values or commands makes the core
 // send what is pending.
 #include <stdlib.h>
@@ -7,6 +8,8 @@
 #include "domain/twin/twin.h"
 #include "front/mqtt/mqtt_conn.h"
 #include "front/mqtt/reason.h"
+
+#define PARKED_MS 50
 
 // Sends what waits for the device, once it listens.
 struct push {
@@ -98,7 +101,13 @@ struct subscribe_op {
     bool durable;
     uint8_t granted[SUB__COUNT]; // as they will be
     bool news[SUB__COUNT];
-    struct buf reasons; // in bytes, behind the filters
+    struct broker_fetch fetch;
+    size_t pos;  // how far the filters are done
+    size_t from; // where the last run began
+    struct mqtt_loop *home;
+    struct subscribe_op *next; // of those that wait
+    struct buf reasons;        // in bytes, behind the filters
+    size_t reasons_sure;       // of them committed
     uint8_t bytes[];
 };
 
@@ -132,11 +141,14 @@ static enum status subscribe_one(struct tx *tx, struct subscribe_op *so, const s
             .qos = f->qos,
             .retain_handling = f->retain_handling,
             .no_local = f->no_local,
+            .fetch = &so->fetch,
             .retain_as_published = f->retain_as_published,
             .id = MQTT_HAS(&so->packet.u.subscribe.props, MQTT_P_SUB_ID) ? so->packet.u.subscribe.props.sub_id : 0};
         s = broker_subscribe(tx, so->session, &sub, &reason, err);
     }
-    buf_u8(&so->reasons, so->version != MQTT_V5 && reason >= 0x80 ? MQTT_RC_UNSPECIFIED : reason);
+    if (so->fetch.state == FETCH_DONE && !so->fetch.catch_up) {
+        buf_u8(&so->reasons, so->version != MQTT_V5 && reason >= 0x80 ? MQTT_RC_UNSPECIFIED : reason);
+    }
     return s;
 }
 
@@ -163,10 +175,17 @@ static enum status subscribe_run(struct tx *tx, struct op *op, struct err *err)
     if (so->session != NULL) { // operations before this one may have changed them
         mqtt_marks_read(broker_session_marks(so->session), so->granted);
     }
+    so->reasons_sure = so->reasons.len;
+    so->from = so->pos;
+    broker_fetch_run(&so->fetch);
     struct mqtt_filter f;
-    size_t pos = 0;
+    size_t pos = so->pos;
     while (s == ST_OK && mqtt_filter_next(&so->packet, so->version, &pos, &f)) {
         s = on ? subscribe_one(tx, so, &f, err) : unsubscribe_one(tx, so, &f, err);
+        if (so->fetch.state != FETCH_DONE) {
+            break;
+        }
+        so->pos = pos;
     }
     uint32_t marks = mqtt_marks(so->granted);
     if (s == ST_OK && so->session != NULL && marks != broker_session_marks(so->session)) {
@@ -189,11 +208,11 @@ static void send_reasons(struct mqtt_conn *mc, const struct subscribe_op *so)
     mqtt_conn_send(mc, &p);
 }
 
-// Nothing of it has happened: every filter is answered alike.
+// What runs before this one have committed stands; nothing else has happened, and is answered alike.
 static void all_failed(struct subscribe_op *so, uint8_t reason)
 {
-    buf_clear(&so->reasons);
-    for (unsigned i = 0; i < so->packet.u.subscribe.count; i++) {
+    so->reasons.len = so->reasons_sure;
+    while (so->reasons.len < so->packet.u.subscribe.count) {
         buf_u8(&so->reasons, reason);
     }
 }
@@ -219,13 +238,14 @@ static void subscribed(struct mqtt_conn *mc, struct subscribe_op *so)
 
 static void subscribe_op_free(struct subscribe_op *so)
 {
+    broker_session_unref(so->session);
     link_unref(so->link);
+    broker_fetch_end(&so->fetch);
     free(so);
 }
 
-static void subscribe_done(struct op *op)
+static void finish(struct subscribe_op *so)
 {
-    struct subscribe_op *so = (struct subscribe_op *)op;
     struct mqtt_conn *mc = so->link->front;
     if (mc != NULL) {
         mc->requests--;
@@ -239,6 +259,99 @@ static void subscribe_done(struct op *op)
     subscribe_op_free(so);
 }
 
+// Until the connection has taken retained messages of former subscriptions: lists of them are what a client could make without
+// end. The timer looks again.
+static void park(struct mqtt_loop *home, struct subscribe_op *so)
+{
+    so->next = home->parked;
+    home->parked = so;
+    if (so->next == NULL) {
+        timer_start(&home->parked_due, PARKED_MS, 0);
+    }
+}
+
+static bool is_open(const struct subscribe_op *so)
+{
+    const struct mqtt_conn *mc = so->link->front;
+    return mc != NULL && mc->state == MS_OPEN;
+}
+
+void mqtt_parked_due(struct timer *t)
+{
+    struct mqtt_loop *home = (struct mqtt_loop *)((char *)t - offsetof(struct mqtt_loop, parked_due));
+    struct subscribe_op *so = home->parked;
+    home->parked = NULL;
+    while (so != NULL) {
+        struct subscribe_op *next = so->next;
+        if (!is_open(so)) {
+            finish(so);
+        } else if (broker_replay_room(so->link)) {
+            core_submit(home->front->core, &so->op);
+        } else {
+            park(home, so);
+        }
+        so = next;
+    }
+}
+
+void mqtt_parked_free(struct mqtt_loop *home)
+{
+    while (home->parked != NULL) {
+        struct subscribe_op *so = home->parked;
+        home->parked = so->next;
+        subscribe_op_free(so);
+    }
+}
+
+// Retained messages that came between a run and its commit could not be found again: they are promised, so it is tried again.
+static void catch_up_later(struct mqtt_loop *home, struct subscribe_op *so)
+{
+    broker_fetch_end(&so->fetch);
+    so->pos = so->from;
+    park(home, so);
+}
+
+//   RUN --all filters done--> (answered)
+//    | ^
+//    | +-- the budget of a run is spent (FETCH_MORE)
+//    | +-- retained messages came before a commit: all filters once more (catch_up)
+//    | +-- PARKED --room for another list (FETCH_WAIT), or a failed catch-up's next try
+//
+// False: it is at its end, or has failed.
+static bool goes_on(struct mqtt_loop *home, struct subscribe_op *so)
+{
+    struct broker_fetch *f = &so->fetch;
+    if (!is_open(so) || so->op.status == ST_SHUTDOWN || (so->op.status != ST_OK && !f->catch_up)) {
+        return false;
+    }
+    if (so->op.status != ST_OK) {
+        catch_up_later(home, so);
+        return true;
+    }
+    if (f->state == FETCH_WAIT) {
+        park(home, so);
+        return true;
+    }
+    if (f->state == FETCH_DONE && (f->catch_up || !f->again)) {
+        return false;
+    }
+    if (f->state == FETCH_DONE) {
+        f->again = false;
+        f->catch_up = true;
+        so->pos = 0;
+    }
+    core_submit(home->front->core, &so->op);
+    return true;
+}
+
+static void subscribe_done(struct op *op)
+{
+    struct subscribe_op *so = (struct subscribe_op *)op;
+    if (!goes_on(so->home, so)) {
+        finish(so);
+    }
+}
+
 // --- making it -----------------------------------------------------------------------------------------------------
 
 static struct subscribe_op *subscribe_op_new(struct mqtt_conn *mc, const struct mqtt_packet *p)
@@ -248,8 +361,9 @@ static struct subscribe_op *subscribe_op_new(struct mqtt_conn *mc, const struct 
     if (so == NULL) {
         return NULL;
     }
+    so->home = mc->home;
     so->link = link_ref(mc->link);
-    so->session = mc->session;
+    so->session = mc->session != NULL ? broker_session_ref(mc->session) : NULL;
     so->packet = *p;
     so->version = (enum mqtt_version)mc->version;
     so->durable = mc->durable;

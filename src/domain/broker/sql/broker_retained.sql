@@ -13,7 +13,7 @@ DELETE FROM mqtt_retained WHERE tenant = ?1 AND topic = ?2;
 SELECT topic, owner_kind, owner, client_id, qos, expires_us, props, payload FROM mqtt_retained WHERE row = ?1;
 
 -- name: broker_retained_load
-SELECT row, tenant, topic FROM mqtt_retained ORDER BY row;
+SELECT row, tenant, topic, qos FROM mqtt_retained ORDER BY row;
 
 -- name: broker_retained_owned
 SELECT tenant, topic FROM mqtt_retained WHERE owner = ?1 AND owner_kind = ?2 LIMIT ?3;

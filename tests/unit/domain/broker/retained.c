@@ -7,6 +7,7 @@
 
 #include <cmocka.h>
 
+#include "domain/broker/broker_priv.h"
 #include "lib/testbroker.h"
 
 static struct testbroker b;
@@ -334,6 +335,170 @@ static void they_expire(void **state)
     tb_quiet(s);
 }
 
+struct burst {
+    struct client *c;
+    int n;
+};
+// Retained messages of one turn.
+static void publish_burst(void *arg)
+{
+    const struct burst *u = arg;
+    for (int i = 0; i < u->n; i++) {
+        char topic[16];
+        snprintf(topic, sizeof(topic), "t/%d", i);
+        struct tb_publish k = {
+            .c = u->c,
+            .topic = topic,
+            .publish = {.qos = 1, .retain = true, .packet_id = (uint16_t)(i + 1), .payload = SLICE("x")}};
+        tb_do_publish(&k);
+    }
+}
+
+static void set_stored(struct client *p, int n)
+{
+    for (int i = 0; i < n; i++) {
+        char topic[16];
+        snprintf(topic, sizeof(topic), "t/%d", i);
+        set(p, topic, i % 2 == 0 ? 1 : 0, topic);
+    }
+    tb_settle(&b);
+}
+
+static void a_large_subscription_of_a_durable_session_takes_several_runs(void **state)
+{
+    (void)state;
+    struct client *p = tb_connect(&b, 0, "p", clean);
+    struct client *s = tb_connect(&b, 1, "s", keep);
+    set_stored(p, 800);
+    tb_subscribe(s, "t/#", 1);
+    assert_in_range(s->subscribe_runs, 3, 6); // 400 are stored, in pages
+    testbroker_kill(&b);                      // SUBACK has come: all of them are kept
+    s = tb_connect(&b, 1, "s", keep);
+    assert_true(tb_wait(&b, &s->got_len, 400));
+    for (int i = 0; i < 400; i++) {
+        const struct got *g = tb_next(s);
+        assert_true(g->retain);
+        assert_int_not_equal(g->seq, 0);
+    }
+    tb_quiet(s);
+}
+
+static void a_full_queue_ends_the_reading(void **state)
+{
+    (void)state;
+    struct client *p = tb_connect(&b, 0, "p", clean);
+    struct client *s = tb_connect(&b, 0, "s", keep);
+    set_stored(p, 2000);
+    tb_subscribe(s, "t/#", 1);
+    assert_int_equal(s->session->queue->len, 5);
+    assert_int_equal(s->session->dropped, 995);
+    assert_int_equal(s->subscribe_runs, 1);
+}
+
+static int setup_short_queue(void **state)
+{
+    static const char *const small[] = {"broker.queue_max=5", NULL};
+    (void)state;
+    testbroker_open_with(&b, 1, small);
+    return 0;
+}
+
+// A subscriber that takes nothing: its lists have a bound, and go with its connection.
+static void lists_of_one_connection_are_bounded(void **state)
+{
+    (void)state;
+    struct client *p = tb_connect(&b, 0, "p", clean);
+    struct client *s = tb_connect(&b, 1, "s", clean);
+    set_many(p, 2, "x");
+    tb_room(s, 1);
+    int n = 0;
+    for (; n < 500 && broker_replay_room(s->link); n++) {
+        tb_subscribe(s, "t/#", 0);
+    }
+    assert_in_range(n, 200, 300);
+    struct tb_sub k = {.c = s, .sub = {.filter = SLICE("t/#"), .retain_handling = 0}};
+    assert_int_equal(tb_run(&b, tb_do_subscribe, &k), ST_OK);
+    assert_int_equal(k.fetch.state, FETCH_WAIT);
+    assert_true(atomic_load(&s->link->replaying) < 2 * BROKER_REPLAY_MAX);
+    struct link *l = link_ref(s->link);
+    tb_close(s, false);
+    tb_room(s, 0);
+    for (int i = 0; i < 200 && atomic_load(&l->replaying) > 0; i++) {
+        tb_settle(&b);
+    }
+    assert_int_equal(atomic_load(&l->replaying), 0);
+    link_unref(l);
+}
+
+static void the_limit_holds_within_a_commit(void **state)
+{
+    (void)state;
+    struct client *p = tb_connect(&b, 0, "p", clean);
+    struct burst u = {p, 20};
+    size_t before = p->acks_len;
+    tb_on_loop(p->loop, publish_burst, &u);
+    assert_true(tb_wait(&b, &p->acks_len, before + 20));
+    int ok = 0;
+    for (int i = 0; i < 20; i++) {
+        ok += p->acks[before + (size_t)i].status == ST_OK;
+    }
+    assert_int_equal(ok, 3);
+}
+
+static void what_is_refused_has_reached_nobody(void **state)
+{
+    (void)state;
+    struct client *p = tb_connect(&b, 0, "p", clean);
+    struct client *s = tb_connect(&b, 0, "s", clean);
+    tb_subscribe(s, "t/#", 1);
+    const char *const topics[] = {"t/1", "t/2", "t/3"};
+    for (int i = 0; i < 3; i++) {
+        set(p, topics[i], 1, "x");
+        tb_expect(s, "x");
+    }
+    assert_int_equal(tb_publish(p, "t/4", 1, true, "y").status, ST_LIMIT);
+    tb_quiet(s);
+    set(p, "t/4", 0, "z"); // with QoS 0 nobody can be told: it is not retained, but those who are there get it
+    tb_expect(s, "z");
+    struct client *late = tb_connect(&b, 0, "late", clean);
+    tb_subscribe(late, "t/4", 0);
+    tb_quiet(late);
+}
+
+// Retained and others of one topic in one turn.
+static void publish_mixed(void *arg)
+{
+    struct client *c = arg;
+    for (int i = 0; i < 40; i++) {
+        char text[16];
+        snprintf(text, sizeof(text), "%d", i);
+        struct tb_publish k = {
+            .c = c, .topic = i % 8 == 7 ? "t/b" : "t/a", .publish = {.retain = i % 5 == 2, .payload = slice_str(text)}};
+        tb_do_publish(&k);
+    }
+}
+
+static void a_topics_order_stays(void **state)
+{
+    (void)state;
+    struct client *p = tb_connect(&b, 0, "p", clean);
+    struct client *near = tb_connect(&b, 0, "near", clean);
+    struct client *far = tb_connect(&b, 1, "far", clean);
+    tb_subscribe(near, "t/a", 0);
+    tb_subscribe(far, "t/a", 0);
+    for (int round = 0; round < 20; round++) {
+        tb_on_loop(p->loop, publish_mixed, p);
+        for (int i = 0; i < 40; i++) {
+            char text[16];
+            snprintf(text, sizeof(text), "%d", i);
+            if (i % 8 != 7) {
+                tb_expect(near, text);
+                tb_expect(far, text);
+            }
+        }
+    }
+}
+
 int main(void)
 {
 #define TEST(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
@@ -349,6 +514,12 @@ int main(void)
         TEST(they_go_with_their_publisher),
         TEST(the_publishers_right_of_now_counts),
         cmocka_unit_test_setup_teardown(a_tenant_has_a_limited_number, setup_small, teardown),
+        cmocka_unit_test_setup_teardown(the_limit_holds_within_a_commit, setup_small, teardown),
+        cmocka_unit_test_setup_teardown(what_is_refused_has_reached_nobody, setup_small, teardown),
+        TEST(a_topics_order_stays),
+        TEST(a_large_subscription_of_a_durable_session_takes_several_runs),
+        cmocka_unit_test_setup_teardown(a_full_queue_ends_the_reading, setup_short_queue, teardown),
+        TEST(lists_of_one_connection_are_bounded),
         TEST(they_expire)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -365,6 +365,80 @@ static void test_slow_consumer(void **state)
     fake_free(f);
 }
 
+// SUBACK comes when the last page is stored, and when there is room for another list.
+static void test_subscribe_in_runs(void **state)
+{
+    (void)state;
+    struct fake *f = fake_new(NULL);
+    struct conn *c = talk_connected(f, CONNECT5);
+    fake_broker.subscribe_more = 2;
+    fake_broker.subscribe_runs = 0;
+    say(f, c, "82 0001 00 'x' 01 'large' 01 'y' 00");
+    fake_settle(f);
+    fake_settle(f);
+    fake_settle(f);
+    heard(c, "90 0001 00 01 01 00");
+    assert_int_equal(fake_broker.subscribe_runs, 5);
+    fake_broker.subscribe_runs = 0;
+    say(f, c, "82 0002 00 'changing' 01 'z' 00");
+    fake_settle(f);
+    fake_settle(f);
+    heard(c, "90 0002 00 01 00");
+    assert_int_equal(fake_broker.subscribe_runs, 4); // each once more
+    atomic_store(&f->core.link->replaying, BROKER_REPLAY_MAX);
+    say(f, c, "82 0003 00 'x' 01");
+    fake_settle(f);
+    fake_settle(f);
+    assert_int_equal(fake_broker.subscribe_runs, 5); // it waits and asks nobody
+    fake_sleep(f, 60);
+    fake_settle(f);
+    assert_int_equal(fake_broker.subscribe_runs, 5);
+    atomic_store(&f->core.link->replaying, 0);
+    fake_sleep(f, 60);
+    fake_settle(f);
+    heard(c, "90 0003 00 01");
+    atomic_store(&f->core.link->replaying, BROKER_REPLAY_MAX); // one that waits goes with its connection
+    say(f, c, "82 0004 00 'x' 01");
+    fake_settle(f);
+    fake_gone(f, c, CLOSE_RESET);
+    fake_sleep(f, 60);
+    fake_settle(f);
+    fake_free(f);
+}
+
+// What waits in memory counts for the tenant, and no longer than it waits.
+static void test_queued_bytes_of_a_tenant(void **state)
+{
+    (void)state;
+    static const char *const conf[] = {"quota.tenant_queued_bytes=20000", NULL};
+    struct fake *f = fake_new(conf);
+    struct conn *c = talk_connected(f, "10 'MQTT' 05 c2 003c 03 21 0001 'c1' 'dev' 'pw'"); // one at a time
+    uint32_t tenant = f->core.link->who.tenant;
+    unsigned dropped = fake_broker.slow_dropped;
+    char text[3001] = {0};
+    memset(text, 'x', 3000);
+    for (unsigned i = 0; i < 10; i++) {
+        deliver(f->core.link, (struct delivery){.qos = 1}, "a", text);
+    }
+    assert_in_range(fake_broker.slow_dropped, dropped + 4, dropped + 6);
+    assert_in_range(quota_used(fake_quotas, tenant, QUOTA_QUEUED_BYTES), 12000, 20000);
+    for (unsigned i = 0; i < 10; i++) {
+        char ack[16];
+        snprintf(ack, sizeof(ack), "40 c0%02x", i);
+        if (quota_used(fake_quotas, tenant, QUOTA_QUEUED_BYTES) > 0) {
+            say(f, c, ack);
+        }
+    }
+    assert_int_equal(quota_used(fake_quotas, tenant, QUOTA_QUEUED_BYTES), 0);
+    deliver(f->core.link, (struct delivery){.qos = 1}, "a", text);
+    deliver(f->core.link, (struct delivery){.qos = 1}, "a", text);
+    assert_true(quota_used(fake_quotas, tenant, QUOTA_QUEUED_BYTES) > 0);
+    fake_gone(f, c, CLOSE_RESET);
+    fake_settle(f);
+    assert_int_equal(quota_used(fake_quotas, tenant, QUOTA_QUEUED_BYTES), 0);
+    fake_free(f);
+}
+
 static void test_shared_goes_to_another(void **state)
 {
     (void)state;
@@ -495,6 +569,8 @@ int main(void)
         cmocka_unit_test(test_settled_unsent),
         cmocka_unit_test(test_aliases_out),
         cmocka_unit_test(test_slow_consumer),
+        cmocka_unit_test(test_queued_bytes_of_a_tenant),
+        cmocka_unit_test(test_subscribe_in_runs),
         cmocka_unit_test(test_shared_goes_to_another),
         cmocka_unit_test(test_shared_when_full),
         cmocka_unit_test(test_room_for_retained),
