@@ -699,7 +699,7 @@ enum broker_went broker_publish(struct broker_loop *bl, const struct broker_in *
     *ret_matched = !slice_starts(in->topic, SLICE("nobody"));
     if (slice_starts(in->topic, SLICE("later")) && fake_broker.later_len < FAKE_LATER) {
         fake_broker.later[fake_broker.later_len++] =
-            (struct broker_ack){in->link->conn, in->publish->packet_id, ST_OK, *ret_matched};
+            (struct broker_ack){in->link->conn, in->publish->packet_id, ST_OK, *ret_matched, in->publish->qos};
         return BROKER_LATER;
     }
     return BROKER_DONE;

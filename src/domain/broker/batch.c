@@ -356,8 +356,8 @@ bool batch_put(struct broker_loop *bl, const struct broker_item *in)
     if (b == NULL || !ROOM(b, items, items_cap, items_len) || !ROOM(b, acks, acks_cap, items_len)) {
         return false;
     }
-    b->acks[b->items_len] =
-        (struct broker_ack){.conn = in->conn, .packet_id = in->packet_id, .status = ST_OK, .matched = in->matched};
+    b->acks[b->items_len] = (struct broker_ack){
+        .conn = in->conn, .packet_id = in->packet_id, .status = ST_OK, .matched = in->matched, .qos = in->msg->qos};
     b->items[b->items_len++] = (struct item){.msg = message_ref(in->msg),
                                              .session = in->session != NULL ? broker_session_ref(in->session) : NULL,
                                              .share = in->share,

@@ -64,6 +64,7 @@ struct broker_ack {
     uint16_t packet_id;
     enum status status;
     bool matched; // somebody gets it (reason 0x10 otherwise)
+    uint8_t qos;
 };
 // All on the loop's own thread.
 struct broker_front {

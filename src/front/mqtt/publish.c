@@ -230,7 +230,9 @@ static void relay(struct mqtt_conn *mc, const struct mqtt_publish *b, struct sli
     bool matched = false;
     enum status s = ST_OK;
     enum broker_went went = broker_publish(home->broker, &in, &matched, &s, &home->err);
-    counter_relay(b->qos, went != BROKER_REFUSED);
+    if (went != BROKER_LATER) { // else its outcome says
+        counter_relay(b->qos, went != BROKER_REFUSED);
+    }
     if (went == BROKER_REFUSED) {
         refuse(mc, b, s, home->err.text);
     } else if (went == BROKER_DONE) {
@@ -361,6 +363,7 @@ void mqtt_on_broker_acked(void *arg, const struct broker_ack *acks, size_t n)
     for (size_t i = 0; i < n; i++) {
         const struct broker_ack *a = &acks[i];
         struct mqtt_conn *mc = run_of(&r, a->conn);
+        counter_relay(a->qos, a->status == ST_OK);
         if (mc != NULL && a->status == ST_OK) {
             settle(mc, a->packet_id, a->matched ? MQTT_RC_SUCCESS : MQTT_RC_NO_MATCHING_SUBSCRIBERS, NULL);
         } else if (mc != NULL) {

@@ -6,6 +6,7 @@
 
 #include <cmocka.h>
 
+#include "domain/broker/broker_priv.h"
 #include "lib/testbroker.h"
 
 static struct testbroker b;
@@ -433,6 +434,47 @@ static void messages_expire_in_the_queue(void **state)
     tb_quiet(s);
 }
 
+// Many subscriptions match one message: all of their identifiers are stored with it (3.3.4-3).
+static void all_subscription_identifiers_are_kept(void **state)
+{
+    (void)state;
+    struct client *p = tb_connect(&b, 0, "p", clean);
+    struct client *s = tb_connect(&b, 1, "s", keep);
+    static const char *const words[] = {"1", "2", "3", "4", "5", "6", "7"};
+    for (uint32_t mask = 0; mask < 100; mask++) {
+        char filter[32] = "t";
+        for (unsigned i = 0; i < 7; i++) {
+            size_t len = strlen(filter);
+            snprintf(filter + len, sizeof(filter) - len, "/%s", (mask >> i & 1) != 0 ? "+" : words[i]);
+        }
+        tb_sub(s, (struct broker_sub){.filter = slice_str(filter), .qos = 1, .id = mask + 1});
+    }
+    tb_close(s, false);
+    tb_publish(p, "t/1/2/3/4/5/6/7", 1, false, "x");
+    s = tb_connect(&b, 0, "s", keep);
+    assert_int_equal(tb_expect(s, "x")->ids_len, 100);
+}
+
+// Of a page of several sizes all but one are dropped: what is left is exactly that one.
+static void dropped_bytes_are_counted_exactly(void **state)
+{
+    (void)state;
+    struct client *p = tb_connect(&b, 0, "p", clean);
+    struct client *s = tb_connect(&b, 1, "s", keep);
+    tb_subscribe(s, "t/#", 1);
+    tb_close(s, false);
+    tb_publish(p, "t/x", 1, false, "1");
+    tb_publish(p, "t/x", 1, false, "12");
+    tb_publish(p, "t/y", 1, false, "kept");
+    struct tb_policy deny = {"deny", "{'statements':[{'effect':'deny','actions':['receive'],'topics':['t/x']}]}"};
+    assert_int_equal(tb_run(&b, tb_do_policy, &deny), ST_OK);
+    s = tb_connect(&b, 0, "s", keep);
+    const struct got *g = tb_expect(s, "kept");
+    tb_settle(&b);
+    assert_int_equal(s->session->queue->len, 1);
+    assert_int_equal(s->session->queue->bytes, message_bytes(g->msg));
+}
+
 int main(void)
 {
 #define TEST(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
@@ -450,6 +492,8 @@ int main(void)
         TEST(the_last_acknowledgements_count),
         TEST(what_never_left_is_no_repetition),
         TEST(the_permit_of_now_counts_for_what_waits),
-        TEST(messages_expire_in_the_queue)};
+        TEST(messages_expire_in_the_queue),
+        TEST(all_subscription_identifiers_are_kept),
+        TEST(dropped_bytes_are_counted_exactly)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
