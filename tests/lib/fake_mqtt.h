@@ -470,6 +470,7 @@ struct fake_broker {
     size_t pending;
     unsigned mores, slow_dropped;
     unsigned subscribe_runs, subscribe_more; // calls for one filter; how often "large" is not done
+    unsigned subscribe_roomless;             // of the calls those with no room for retained messages meanwhile
     struct permit *permit;                   // of the last open, borrowed
     int permits;                             // references
 };
@@ -657,6 +658,7 @@ enum status broker_subscribe(struct tx *tx, struct broker_session *s, const stru
     fake_broker.sub = *sub;
     slice_to_cstr(sub->filter, fake_broker.filter, sizeof(fake_broker.filter));
     fake_broker.subscribe_runs++;
+    fake_broker.subscribe_roomless += !fake_broker.front.has_room(fake_broker.front.arg, s->link);
     if (fake_broker.subscribe_more > 0 && slice_eq_str(sub->filter, "large")) {
         fake_broker.subscribe_more--;
         sub->fetch->state = FETCH_MORE;

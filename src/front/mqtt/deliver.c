@@ -239,7 +239,7 @@ bool mqtt_on_broker_room(void *arg, struct link *to)
 {
     (void)arg;
     struct mqtt_conn *mc = to->front;
-    bool room = mc == NULL || mc->state != MS_OPEN || has_room(mc);
+    bool room = mc == NULL || mc->state != MS_OPEN || (mc->suback_due == 0 && has_room(mc));
     if (!room) {
         mc->more_waits = true;
     }

@@ -68,6 +68,7 @@ struct mqtt_conn {
     uint16_t alias_out_max;         // the client's topic alias maximum, or our own limit
     uint16_t requests;              // with the core
     uint16_t subscribing;           // of them SUBSCRIBE and UNSUBSCRIBE
+    uint16_t suback_due;            // of them those that run again: retained messages wait for their SUBACK
     uint32_t traces;                // that look at it, a bit each
     uint32_t packet_max;            // the client's: larger messages are not sent (3.1.2-25); 0: none
     uint32_t silence_ms;            // 1.5 times the keep-alive; 0: never

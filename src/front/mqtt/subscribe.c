@@ -99,6 +99,7 @@ struct subscribe_op {
     struct mqtt_packet packet;      // filters in bytes
     enum mqtt_version version;
     bool durable;
+    bool suback_due;             // counted by the connection
     uint8_t granted[SUB__COUNT]; // as they will be
     bool news[SUB__COUNT];
     struct broker_fetch fetch;
@@ -244,6 +245,21 @@ static void subscribe_op_free(struct subscribe_op *so)
     free(so);
 }
 
+// MQTT allows a PUBLISH before the SUBACK of its filter (3.8.4), but clients do not look for it there. While an operation runs
+// again, what its first filters have found waits; not while it is parked, which is until that has gone.
+static void suback_due(struct subscribe_op *so, bool due)
+{
+    struct mqtt_conn *mc = so->link->front;
+    if (mc == NULL || so->suback_due == due) {
+        return;
+    }
+    so->suback_due = due;
+    mc->suback_due = (uint16_t)(due ? mc->suback_due + 1 : mc->suback_due - 1);
+    if (mc->suback_due == 0) {
+        mqtt_deliver_more(mc);
+    }
+}
+
 static void finish(struct subscribe_op *so)
 {
     struct mqtt_conn *mc = so->link->front;
@@ -254,6 +270,7 @@ static void finish(struct subscribe_op *so)
         if (mc->state != MS_CLOSING) {
             subscribed(mc, so);
         }
+        suback_due(so, false);
         mqtt_conn_hold(mc);
     }
     subscribe_op_free(so);
@@ -263,6 +280,7 @@ static void finish(struct subscribe_op *so)
 // end. The timer looks again.
 static void park(struct mqtt_loop *home, struct subscribe_op *so)
 {
+    suback_due(so, false);
     so->next = home->parked;
     home->parked = so;
     if (so->next == NULL) {
@@ -340,6 +358,7 @@ static bool goes_on(struct mqtt_loop *home, struct subscribe_op *so)
         f->catch_up = true;
         so->pos = 0;
     }
+    suback_due(so, true);
     core_submit(home->front->core, &so->op);
     return true;
 }

@@ -373,11 +373,15 @@ static void test_subscribe_in_runs(void **state)
     struct conn *c = talk_connected(f, CONNECT5);
     fake_broker.subscribe_more = 2;
     fake_broker.subscribe_runs = 0;
+    fake_broker.subscribe_roomless = 0;
+    const struct broker_front *front = &fake_broker.front;
     say(f, c, "82 0001 00 'x' 01 'large' 01 'y' 00");
     fake_settle(f);
     fake_settle(f);
     fake_settle(f);
     heard(c, "90 0001 00 01 01 00");
+    assert_int_equal(fake_broker.subscribe_roomless, 3); // after its first run, retained messages wait for the SUBACK
+    assert_true(front->has_room(front->arg, f->core.link));
     assert_int_equal(fake_broker.subscribe_runs, 5);
     fake_broker.subscribe_runs = 0;
     say(f, c, "82 0002 00 'changing' 01 'z' 00");
