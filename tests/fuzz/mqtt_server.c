@@ -33,6 +33,7 @@ struct client {
     struct peer *peer;
     enum mqtt_version version;
     bool spoke, websocket; // spoke: CONNECT was sent; before that nothing of the version is known
+    bool blurted;          // bytes before that, which may have been a CONNECT of any version
     bool connack;
     size_t read; // of peer->out
     uint16_t receive_max, in_flight;
@@ -343,7 +344,7 @@ static void put_connect_props(struct buf *props, struct client *c, uint8_t more)
 static void step_connect(struct world *w, struct client *c, uint8_t arg)
 {
     static const enum mqtt_version versions[] = {MQTT_V5, MQTT_V311, MQTT_V5, MQTT_V31};
-    if (c->peer == NULL || c->spoke) {
+    if (c->peer == NULL || c->spoke || c->blurted) {
         step_open(w, c, 1);
     }
     uint8_t flags = rd_u8(&w->in), more = rd_u8(&w->in);
@@ -509,6 +510,7 @@ static void step_bytes(struct world *w, struct client *c, uint8_t arg)
     if (!c->spoke) {
         c->version = MQTT_V5;
         c->receive_max = UINT16_MAX;
+        c->blurted = true;
     }
     c->in_flight = 0; // and acknowledgements
     c->receive_max = UINT16_MAX;

@@ -48,7 +48,7 @@ struct replay {
     struct replay_row rows[]; // in the order of their hashes
 };
 // What a job counts for, in rows.
-#define JOB_ROWS (sizeof(struct replay) / sizeof(struct replay_row))
+#define JOB_ROWS ((sizeof(struct replay) + sizeof(struct replay_row) - 1) / sizeof(struct replay_row))
 
 struct held {
     struct held *next;

@@ -387,11 +387,14 @@ static enum status find_rows(struct broker *b, const struct broker_session *s, s
     for (size_t i = 0; i < w->found_len; i++) {
         n += is_wanted(w->found[i]->value, want, f);
     }
-    f->rows = n > 0 ? reallocarray(NULL, n, sizeof(*f->rows)) : NULL;
-    if (n > 0 && f->rows == NULL) {
+    if (n == 0) {
+        return ST_OK;
+    }
+    f->rows = reallocarray(NULL, n, sizeof(*f->rows));
+    if (f->rows == NULL) {
         return err_set(err, ST_NOMEM, "no memory to find retained messages");
     }
-    for (size_t i = 0; i < w->found_len; i++) {
+    for (size_t i = 0; i < w->found_len && f->len < n; i++) {
         const struct retained_name *name = w->found[i]->value;
         if (is_wanted(name, want, f)) {
             f->rows[f->len++] = (struct replay_row){.hash = name->hash, .row = row_now(name)};
