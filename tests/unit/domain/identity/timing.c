@@ -127,11 +127,13 @@ static enum status run_measure(struct tx *tx, void *arg, struct err *err)
 {
     struct measuring *m = arg;
     const struct principal system = principal_system();
+    const struct principal *who = tx->who;
     tx->who = &system;
     for (size_t i = 0; i < m->len; i++) {
         uint8_t of = rand_u64() & 1;
         m->samples[i] = (struct sample){one_ns(tx, &m->of[of], err), of};
     }
+    tx->who = who;
     return ST_OK;
 }
 
