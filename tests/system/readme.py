@@ -37,8 +37,10 @@ class Run:
         self.data = os.path.join(directory, "var")
         env = {**os.environ, "MUSTER_DATA": self.data, "MQTTS_PORT": "0", "HTTPS_PORT": "0"}
         self.log = open(os.path.join(directory, "run.log"), "w+b")
+        # Ctrl-C must mean something to it, also when the tests run in the background of a shell, which ignores it for them.
         self.process = subprocess.Popen([os.path.join(muster.ROOT, "tools/run.sh")], env=env, stdin=subprocess.DEVNULL, stdout=self.log,
-                                        stderr=self.log, start_new_session=True)
+                                        stderr=self.log, start_new_session=True,
+                                        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL))
 
     def text(self):
         self.log.flush()

@@ -11,7 +11,7 @@ import muster
 import storm
 from watch import Delivery, percentile
 
-P99_MS = 250  # on two processors that the storm and other tests share; docs/reliability.md has the figures
+P99_MS = 1000  # on two processors that the storm and two other tests share; docs/reliability.md has the figures
 WORST_MS = 2000
 
 
