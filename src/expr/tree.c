@@ -81,6 +81,11 @@ bool expr_walk_next(struct expr_walk *w)
     return true;
 }
 
+void expr_walk_finish(struct expr_walk *w)
+{
+    w->level[w->depth - 1].child = NULL;
+}
+
 const struct expr_node *expr_walk_parent(const struct expr_walk *w, unsigned *ret_index)
 {
     if (w->depth < 2) {

@@ -130,6 +130,8 @@ struct expr_walk {
 void expr_walk_init(struct expr_walk *w, struct expr_node *root);
 // The next visit, in w->visit, node, child, index. False at the end.
 bool expr_walk_next(struct expr_walk *w);
+// At EXPR_AFTER: the children that are left are passed over.
+void expr_walk_finish(struct expr_walk *w);
 // The node around the one being entered, and which of its children that is; NULL for the root.
 const struct expr_node *expr_walk_parent(const struct expr_walk *w, unsigned *ret_index);
 
