@@ -29,11 +29,13 @@ enum status expr_doc_build(struct slice json, void *mem, size_t mem_bytes, struc
 // What expr_doc_build needs for a text of this length at most.
 size_t expr_doc_bytes(size_t json_bytes);
 
+// The item as a value, a view into the tape.
 struct expr_value expr_item_value(const struct expr_item *it);
 static inline const struct expr_item *expr_item_next(const struct expr_item *it)
 {
     return it + 1 + (it->type == EXPR_LIST || it->type == EXPR_OBJECT ? it->span : 0);
 }
+// The hash items keep of their keys. Not secret: keys that collide cost a comparison each, which counts as work.
 uint16_t expr_key_hash(struct slice key);
 // The value of a key, NULL when there is none. `hash` is that of the key. *steps grows by the number of items passed.
 const struct expr_item *expr_item_get(const struct expr_item *object, struct slice key, uint16_t hash, uint64_t *steps);

@@ -120,7 +120,7 @@ static const struct expr_fn table[] = {
     FN("point", geo_group, "lat number, lon number", 2, 2, POINT, fn_point, "a place in degrees; null outside of the earth", "point(52.52, 13.405) = location", "true", NUM, NUM),
     FN("lat", geo_group, "point", 1, 1, REAL, fn_lat, "its latitude", "lat(location)", "52.52", POINT),
     FN("lon", geo_group, "point", 1, 1, REAL, fn_lon, "its longitude", "lon(location)", "13.405", POINT),
-    FN("distance", geo_group, "point, point", 2, 2, REAL, fn_distance, "metres between them, on a sphere", "round(distance(location, point(53.55, 9.99)))", "255270", POINT, POINT),
+    FN("distance", geo_group, "point, point", 2, 2, REAL, fn_distance, "metres between them, on a sphere", "round(distance(location, point(53.55, 9.99)))", "255419", POINT, POINT),
     FN("within", geo_group, "point, centre point, metres number", 3, 3, BOOL, fn_within, "is it at most so far from the centre?", "within(location, point(52.5, 13.4), 5000)", "true", POINT, POINT, NUM),
     FN("inside", geo_group, "point, polygon((lat lon, ...))", 2, 2, BOOL, fn_inside, "is it in the area? Edges are straight in degrees", "inside(location, polygon((52 13, 53 13, 53 14, 52 14)))", "true", POINT, AREA),
 
@@ -180,6 +180,16 @@ struct expr_value expr_fn_apply(const struct expr_fn *fn, struct expr_call *c, c
     return fn->call(c, fitted, n);
 }
 
+// A cell of a Markdown table: bars within are escaped.
+static void put_cell(struct buf *out, const char *before, const char *text, const char *after)
+{
+    buf_str(out, before);
+    for (; *text != '\0'; text++) {
+        buf_printf(out, *text == '|' ? "\\%c" : "%c", *text);
+    }
+    buf_str(out, after);
+}
+
 bool expr_fn_reference(struct buf *out)
 {
     const char *group = NULL;
@@ -192,8 +202,9 @@ bool expr_fn_reference(struct buf *out)
         char result[64];
         expr_types_text(fn->result, result, sizeof(result));
         buf_printf(out, "| `%s(%s)` | %s ", fn->name, fn->signature, result);
-        buf_printf(out, "| %s ", fn->doc);
-        buf_printf(out, "| `%s` | `%s` |\n", fn->example, fn->gives);
+        put_cell(out, "| ", fn->doc, " ");
+        put_cell(out, "| `", fn->example, "` ");
+        put_cell(out, "| `", fn->gives, "` |\n");
     }
     return !out->failed;
 }

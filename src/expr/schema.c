@@ -10,6 +10,21 @@ int expr_schema_find(const struct expr_schema *s, struct slice name)
     return -1;
 }
 
+bool expr_schema_reference(const struct expr_schema *s, struct buf *out)
+{
+    buf_str(out, "\n| name | holds | |\n|---|---|---|\n");
+    for (unsigned i = 0; i < s->count; i++) {
+        const struct expr_root *root = &s->roots[i];
+        char types[80];
+        expr_types_text(root->types, types, sizeof(types));
+        const char *holds = root->shape == EXPR_SHAPE_DOCUMENT  ? "anything, by key"
+                            : root->shape == EXPR_SHAPE_SAMPLES ? "samples, by key"
+                                                                : types;
+        buf_printf(out, "| `%s` | %s | %s |\n", root->name, holds, root->doc);
+    }
+    return !out->failed;
+}
+
 #define VALUE EXPR_SHAPE_VALUE
 #define TEXT  EXPR_OF(EXPR_TEXT)
 #define TIME  EXPR_OF(EXPR_TIME)

@@ -37,6 +37,8 @@ struct expr_names {
 
 // Index of the root; -1 when there is none.
 int expr_schema_find(const struct expr_schema *s, struct slice name);
+// Appends the names as a Markdown table.
+bool expr_schema_reference(const struct expr_schema *s, struct buf *out);
 // The devices' document: what it holds is listed in docs/expressions.md.
 const struct expr_schema *expr_schema_device(void);
 
