@@ -485,9 +485,14 @@ static enum status finish(struct compile *c, struct expr_program **ret)
     unsigned pc = 0;
     emit(c, c->tree->root, EXPR_OP_END, 0, 0, 0);
     enum status s = c->status;
-    if (s == ST_OK && !expr_program_verify(&c->p, &pc)) {
+    if (s == ST_OK) {
+        s = expr_program_verify(&c->p, &pc);
+    }
+    if (s == ST_CORRUPT) { // the compiler makes no other fault
         s = expr_error_at(c->err, ST_TOO_LARGE, c->tree->text, 0, 0,
                           "this expression needs more than %d values at once", EXPR_STACK_MAX);
+    } else if (s == ST_NOMEM) {
+        expr_error_at(c->err, s, c->tree->text, 0, 0, "no memory for this expression");
     }
     if (s == ST_OK) {
         s = expr_program_save(&c->p, &bytes) ? expr_program_load(buf_view(&bytes), c->p.schema, ret, NULL) : ST_NOMEM;

@@ -186,16 +186,16 @@ static bool verify_all(struct verify *v, unsigned *ret_pc)
     return v->p->code[v->p->code_count - 1].op == EXPR_OP_END;
 }
 
-bool expr_program_verify(const struct expr_program *p, unsigned *ret_pc)
+enum status expr_program_verify(const struct expr_program *p, unsigned *ret_pc)
 {
     struct verify *v = calloc(1, sizeof(*v));
     if (v == NULL) {
-        return false;
+        return ST_NOMEM;
     }
     v->p = p;
     bool ok = verify_all(v, ret_pc);
     free(v);
-    return ok;
+    return ok ? ST_OK : ST_CORRUPT;
 }
 
 // ---- Writing ---------------------------------------------------------------------------------------------------------------
@@ -355,9 +355,12 @@ static double get_real(struct load *l)
 static struct expr_value get_polygon(struct load *l)
 {
     uint64_t n = rd_uvarint(&l->r);
-    double *corners =
-        n <= EXPR_LIST_MAX * 2 && n <= reader_left(&l->r) ? arena_array(&l->p->arena, n, sizeof(*corners)) : NULL;
-    if (corners == NULL || n < 6 || n % 2 != 0) {
+    if (n < 6 || n % 2 != 0 || n > EXPR_LIST_MAX * 2 || n > reader_left(&l->r)) {
+        return expr_null();
+    }
+    double *corners = arena_array(&l->p->arena, n, sizeof(*corners));
+    if (corners == NULL) {
+        load_fail(l, ST_NOMEM, "no memory");
         return expr_null();
     }
     for (uint64_t i = 0; i < n; i += 2) {
@@ -372,8 +375,10 @@ static struct expr_value get_polygon(struct load *l)
 
 static struct expr_value get_const_text(struct load *l, enum expr_type type)
 {
-    struct slice s = get_text(l);
-    struct slice copy = arena_copy(&l->p->arena, s);
+    struct slice copy = arena_copy(&l->p->arena, get_text(l));
+    if (copy.p == NULL) {
+        load_fail(l, ST_NOMEM, "no memory");
+    }
     if (copy.p == NULL || !utf8_valid(copy) || (type == EXPR_VERSION && !expr_version_valid(copy))) {
         return expr_null();
     }
@@ -435,10 +440,13 @@ static bool get_steps(struct load *l)
         int64_t index = s->is_key ? 0 : rd_svarint(&l->r);
         if (s->is_key) {
             s->key = arena_copy(&p->arena, get_text(l));
-            s->hash = expr_key_hash(s->key);
+            s->hash = s->key.p != NULL ? expr_key_hash(s->key) : 0;
         }
         s->index = (int32_t)index;
-        if (l->r.failed || index != s->index || (s->is_key && s->key.p == NULL)) {
+        if (s->is_key && s->key.p == NULL) {
+            return load_fail(l, ST_NOMEM, "no memory");
+        }
+        if (l->r.failed || index != s->index) {
             return load_fail(l, ST_CORRUPT, "a path is wrong");
         }
     }
@@ -490,8 +498,12 @@ static bool get_code(struct load *l)
         ins->a = (uint16_t)a;
         ins->b = (uint32_t)b;
     }
-    if (l->status == ST_OK && (!reader_done(&l->r) || !expr_program_verify(p, &pc))) {
-        return load_fail(l, ST_CORRUPT, "its instructions do not fit together");
+    if (l->status == ST_OK && !reader_done(&l->r)) {
+        return load_fail(l, ST_CORRUPT, "something follows its instructions");
+    }
+    enum status fits = l->status == ST_OK ? expr_program_verify(p, &pc) : ST_OK;
+    if (fits != ST_OK) {
+        return load_fail(l, fits, fits == ST_NOMEM ? "no memory" : "its instructions do not fit together");
     }
     return l->status == ST_OK;
 }

@@ -90,8 +90,8 @@ struct expr_program {
     struct arena arena; // holds all of it
 };
 
-// Is the program one that can be run? *ret_pc: where not.
-bool expr_program_verify(const struct expr_program *p, unsigned *ret_pc);
+// Is the program one that can be run? ST_CORRUPT: not, *ret_pc tells where; ST_NOMEM.
+enum status expr_program_verify(const struct expr_program *p, unsigned *ret_pc);
 // Runs from instruction `pc` on; expr_eval begins at 0.
 enum status expr_run(const struct expr_program *p, unsigned pc, const struct expr_view *view, struct expr_frame *f,
                      struct expr_value *ret);
