@@ -6,7 +6,8 @@
 #include "expr/parse.h"
 #include "expr/program_priv.h"
 
-#define NONE UINT32_MAX
+#define NONE             UINT32_MAX
+#define EXPR_COMPILE_MAX 524288 // bytes of memory while compiling
 
 // What a node being compiled remembers until it is left.
 struct level {
@@ -509,7 +510,7 @@ enum status expr_compile(struct expr_tree *t, const struct expr_schema *schema, 
 {
     struct arena mem;
     *ret = NULL;
-    arena_init(&mem, 2 * EXPR_ARENA_MAX);
+    arena_init(&mem, EXPR_COMPILE_MAX);
     struct compile *c = arena_alloc(&mem, sizeof(*c));
     enum status s = ST_NOMEM;
     if (c == NULL || !prepare(c, &mem, t->nodes)) {
@@ -537,7 +538,7 @@ enum status expr_program_make(struct slice text, const struct expr_check_options
     struct arena a;
     struct expr_tree t;
     *ret = NULL;
-    arena_init(&a, 2 * EXPR_ARENA_MAX);
+    arena_init(&a, EXPR_ARENA_MAX);
     enum status s = expr_parse(&a, text, &t, err);
     if (s == ST_OK) {
         s = expr_check(&t, o, err);

@@ -132,14 +132,14 @@ struct expr_value fn_inside(struct expr_call *c, const struct expr_value *args, 
 {
     (void)n;
     const double *corner = args[1].corners;
-    uint32_t count = args[1].len / 2;
+    size_t count = args[1].len;
     bool in = false;
-    c->steps += count / 4;
-    for (uint32_t i = 0, j = count - 1; i < count; j = i++) {
-        double lat = corner[2 * i];
-        double lon = corner[2 * i + 1];
-        double last_lat = corner[2 * j];
-        double last_lon = corner[2 * j + 1];
+    c->steps += count / 8;
+    for (size_t i = 0, j = count - 2; i < count; j = i, i += 2) {
+        double lat = corner[i];
+        double lon = corner[i + 1];
+        double last_lat = corner[j];
+        double last_lon = corner[j + 1];
         bool across = (lon > args[0].lon) != (last_lon > args[0].lon);
         if (across && args[0].d < (last_lat - lat) * (args[0].lon - lon) / (last_lon - lon) + lat) {
             in = !in;

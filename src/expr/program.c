@@ -8,8 +8,11 @@
 #include "expr/fn.h"
 #include "expr/program_priv.h"
 
-#define MAGIC   0x4d455850 // "MEXP"
-#define VERSION 1
+#define MAGIC                0x4d455850 // "MEXP"
+#define VERSION              1
+
+#define EXPR_PROGRAM_MEM_MAX 2097152 // bytes of a loaded program
+#define EXPR_CORNERS_MAX     2048    // numbers of a polygon
 
 struct op_row {
     uint8_t takes;
@@ -200,13 +203,16 @@ enum status expr_program_verify(const struct expr_program *p, unsigned *ret_pc)
 
 // ---- Writing ---------------------------------------------------------------------------------------------------------------
 
-static uint64_t bits_of(double d)
+union bits {
+    double d;
+    uint64_t u;
+};
+
+static void put_real(struct buf *out, double d)
 {
-    return ((union {
-               double d;
-               uint64_t u;
-           }){.d = d})
-        .u;
+    union bits bits;
+    bits.d = d;
+    buf_u64(out, bits.u);
 }
 
 static void put_text(struct buf *out, struct slice s)
@@ -227,7 +233,7 @@ static void put_const(struct buf *out, const struct expr_value *v)
         buf_svarint(out, v->i);
         break;
     case EXPR_REAL:
-        buf_u64(out, bits_of(v->d));
+        put_real(out, v->d);
         break;
     case EXPR_INTERVAL:
         buf_svarint(out, v->months);
@@ -238,13 +244,13 @@ static void put_const(struct buf *out, const struct expr_value *v)
         put_text(out, expr_value_slice(v));
         break;
     case EXPR_POINT:
-        buf_u64(out, bits_of(v->d));
-        buf_u64(out, bits_of(v->lon));
+        put_real(out, v->d);
+        put_real(out, v->lon);
         break;
     case EXPR_POLYGON:
         buf_uvarint(out, v->len);
         for (uint32_t i = 0; i < v->len; i++) {
-            buf_u64(out, bits_of(v->corners[i]));
+            put_real(out, v->corners[i]);
         }
         break;
     default:
@@ -345,17 +351,15 @@ static void *get_array(struct load *l, unsigned max, size_t size, unsigned *ret_
 
 static double get_real(struct load *l)
 {
-    return ((union {
-               uint64_t u;
-               double d;
-           }){.u = rd_u64(&l->r)})
-        .d;
+    union bits bits;
+    bits.u = rd_u64(&l->r);
+    return bits.d;
 }
 
 static struct expr_value get_polygon(struct load *l)
 {
     uint64_t n = rd_uvarint(&l->r);
-    if (n < 6 || n % 2 != 0 || n > EXPR_LIST_MAX * 2 || n > reader_left(&l->r)) {
+    if (n < 6 || n % 2 != 0 || n > EXPR_CORNERS_MAX || n > reader_left(&l->r)) {
         return expr_null();
     }
     double *corners = arena_array(&l->p->arena, n, sizeof(*corners));
@@ -535,7 +539,7 @@ enum status expr_program_load(struct slice bytes, const struct expr_schema *sche
         return err_set(err, ST_NOMEM, "no memory for a program");
     }
     p->schema = schema;
-    arena_init(&p->arena, 2 * EXPR_PROGRAM_BYTES_MAX);
+    arena_init(&p->arena, EXPR_PROGRAM_MEM_MAX);
     struct load l = {.p = p, .err = err};
     if (!load_all(&l, bytes)) {
         expr_program_free(p);
@@ -583,6 +587,9 @@ unsigned expr_program_paths(const struct expr_program *p)
 struct expr_path expr_program_path(const struct expr_program *p, unsigned index)
 {
     const struct expr_slot *s = document_slot(p, index);
-    bool key = s != NULL && s->steps > 0 && p->steps[s->first].is_key;
-    return (struct expr_path){s != NULL ? s->root : 0, key ? p->steps[s->first].key : slice_make(NULL, 0)};
+    if (s == NULL) {
+        return (struct expr_path){0, slice_make(NULL, 0)};
+    }
+    bool key = s->steps > 0 && p->steps[s->first].is_key;
+    return (struct expr_path){s->root, key ? p->steps[s->first].key : slice_make(NULL, 0)};
 }

@@ -52,7 +52,7 @@ void expr_suggest_init(struct expr_suggest *s, struct slice word)
 void expr_suggest_offer(struct expr_suggest *s, const char *prefix, const char *name)
 {
     unsigned d = expr_distance(s->word, slice_str(name), 2);
-    if (d < s->best && d * 2 < s->word.len) {
+    if (d < s->best && (size_t)d * 2 < s->word.len) {
         s->best = d;
         snprintf(s->text, sizeof(s->text), "%s%s", prefix, name);
     }

@@ -123,8 +123,6 @@ bool expr_like_match(enum expr_like kind, struct slice pattern, uint8_t escape, 
         } else if (pattern.len > 0 && text.len > 0 && match_one(&m, pattern, text, &np, &nt)) {
             pattern = slice_from(pattern, np);
             text = slice_from(text, nt);
-        } else if (text.len == 0 && pattern.len == 0) {
-            break;
         } else if (has_run && retry.len > 0 && text.len > 0) {
             retry = slice_from(retry, char_len(retry));
             text = retry;

@@ -118,7 +118,7 @@ static int64_t read_offset(struct reader *r)
     expect(r, ':');
     int minutes = read_digits(r, 2);
     r->failed = r->failed || (sign != '+' && sign != '-') || hours > 23 || minutes > 59;
-    int64_t us = (hours * 60 + minutes) * 60 * SECOND_US;
+    int64_t us = ((int64_t)hours * 60 + minutes) * 60 * SECOND_US;
     return sign == '-' ? -us : us;
 }
 
@@ -130,7 +130,7 @@ static int64_t read_clock(struct reader *r)
     expect(r, ':');
     int second = read_digits(r, 2);
     r->failed = r->failed || hour > 23 || minute > 59 || second > 60; // a leap second is the next one
-    int64_t us = ((int64_t)hour * 3600 + minute * 60 + second) * SECOND_US;
+    int64_t us = (((int64_t)hour * 60 + minute) * 60 + second) * SECOND_US;
     us += read_fraction(r);
     return us - read_offset(r);
 }
