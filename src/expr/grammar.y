@@ -157,7 +157,8 @@ static void find_expected(const yyParser *parser, struct expr_expected *ret)
     }
 }
 
-static void run(struct expr_parse *p, yyParser *parser)
+// With `at_end` the words are the beginning of an expression, and what may follow them is wanted.
+static void run(struct expr_parse *p, yyParser *parser, struct expr_expected *at_end, int *ret_last)
 {
     struct slice text = p->tree->text;
     struct expr_scanner s = {.start = text.p, .p = text.p, .end = text.p + text.len};
@@ -165,8 +166,12 @@ static void run(struct expr_parse *p, yyParser *parser)
     int token = EXPR_TK_START;
     ExprGrammar(parser, token, t, p);
     do {
+        int last = token;
         token = expr_scan(&s, &t);
-        if (token == EXPR_TK_BAD) {
+        if (token == 0 && at_end != NULL) {
+            find_expected(parser, at_end);
+            *ret_last = last;
+        } else if (token == EXPR_TK_BAD) {
             expr_bad_word(p, t, &s);
         } else if (!accepts(parser, token)) {
             struct expr_expected expected = {{false}};
@@ -185,7 +190,15 @@ void expr_grammar_run(struct expr_parse *p)
 {
     yyParser parser;
     ExprGrammarInit(&parser);
-    run(p, &parser);
+    run(p, &parser, NULL, NULL);
+    ExprGrammarFinalize(&parser);
+}
+
+void expr_grammar_expect(struct expr_parse *p, struct expr_expected *ret, int *ret_last)
+{
+    yyParser parser;
+    ExprGrammarInit(&parser);
+    run(p, &parser, ret, ret_last);
     ExprGrammarFinalize(&parser);
 }
 }

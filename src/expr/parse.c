@@ -143,6 +143,37 @@ void expr_unexpected(struct expr_parse *p, int token, struct expr_token t, const
     suggest(p, near.text);
 }
 
+static const struct expr_word words[] = {
+    {EXPR_TK_AND, "and", "both are true"},
+    {EXPR_TK_OR, "or", "one of them is true"},
+    {EXPR_TK_NOT, "not", "true becomes false; unknown stays unknown"},
+    {EXPR_TK_IN, "in", "value in (a, b, ...), or value in list"},
+    {EXPR_TK_LIKE, "like", "text like pattern: % is any text, _ one character"},
+    {EXPR_TK_ILIKE, "ilike", "as like; small and capital ASCII letters are alike"},
+    {EXPR_TK_GLOB, "glob", "text glob pattern: * is any text, ? one character, [a-z] one of these"},
+    {EXPR_TK_ESCAPE, "escape", "like pattern escape '!': what follows ! in the pattern is meant as it is"},
+    {EXPR_TK_BETWEEN, "between", "value between low and high, both included"},
+    {EXPR_TK_IS, "is", "is null, is true, is false, is unknown, is distinct from; never unknown themselves"},
+    {EXPR_TK_NULL, "null", "missing"},
+    {EXPR_TK_TRUE, "true", "the condition holds"},
+    {EXPR_TK_FALSE, "false", "the condition does not hold"},
+    {EXPR_TK_UNKNOWN, "unknown", "a condition that is null"},
+    {EXPR_TK_DISTINCT, "distinct", "is distinct from: differs; null is a value like any other"},
+    {EXPR_TK_FROM, "from", "is distinct from value; extract(field from time)"},
+    {EXPR_TK_CASE, "case", "case when condition then value ... else value end"},
+    {EXPR_TK_WHEN, "when", "the value behind then, if this is true"},
+    {EXPR_TK_THEN, "then", "the value for this when"},
+    {EXPR_TK_ELSE, "else", "the value when none of the conditions is true"},
+    {EXPR_TK_END, "end", "ends the case"},
+    {EXPR_TK_AS, "as", "cast(value as type)"},
+    {EXPR_TK_WHERE, "where", "list[*] where condition: the items that count"},
+};
+
+const struct expr_word *expr_word_at(unsigned index)
+{
+    return index < sizeof(words) / sizeof(words[0]) ? &words[index] : NULL;
+}
+
 enum status expr_parse(struct arena *a, struct slice text, struct expr_tree *ret, struct expr_error *err)
 {
     *ret = (struct expr_tree){.arena = a, .text = text};

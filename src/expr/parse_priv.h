@@ -35,10 +35,19 @@ struct expr_expected {
 };
 // Runs the scanner and the parser over the tree's text. The result is in p->status and p->tree->root.
 void expr_grammar_run(struct expr_parse *p);
+// The same over the beginning of an expression: which words may come next, and which came last (0: none).
+void expr_grammar_expect(struct expr_parse *p, struct expr_expected *ret, int *ret_last);
 
 // ---- parse.c ---------------------------------------------------------------------------------------------------------------
 // `token` (with text `t`) cannot stand here; `expected` can.
 void expr_unexpected(struct expr_parse *p, int token, struct expr_token t, const struct expr_expected *expected);
+// The words an editor offers or explains, in the order of their table; NULL behind the last.
+struct expr_word {
+    int token;
+    const char *name;
+    const char *doc;
+};
+const struct expr_word *expr_word_at(unsigned index);
 // The scanner has found a word that is none.
 void expr_bad_word(struct expr_parse *p, struct expr_token t, const struct expr_scanner *s);
 void expr_fail(struct expr_parse *p, enum status code, struct expr_token t, const char *fmt, ...)
