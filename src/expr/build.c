@@ -96,6 +96,20 @@ struct expr_node *expr_in_close(struct expr_parse *p, struct expr_node *list, st
     return expr_span(list, place(value), place(value));
 }
 
+static struct slice unquote(struct expr_parse *p, struct expr_token t);
+
+struct expr_node *expr_select_node(struct expr_parse *p, struct expr_node *n, struct expr_token filter,
+                                   struct expr_node *where)
+{
+    struct slice s = n != NULL ? unquote(p, filter) : slice_make(NULL, 0);
+    if (n == NULL || s.p == NULL) {
+        return NULL;
+    }
+    n->value = expr_text(s);
+    n->op = where != NULL ? EXPR_SELECT_WHERE : 0;
+    return expr_span(where != NULL ? expr_append(p, n, where) : n, (struct expr_token){0, 0}, filter);
+}
+
 struct expr_node *expr_case_else(struct expr_parse *p, struct expr_node *n, struct expr_node *other)
 {
     n = expr_append(p, n, other);

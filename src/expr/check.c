@@ -414,6 +414,15 @@ static bool check_argument(struct check *c, const struct expr_fn *fn, unsigned i
     return !literal || fn->literal(index, &arg->value) || fail(c, arg, "%s takes %s", fn->name, fn->rule);
 }
 
+// topic() and the like speak of a message, which a device is not.
+static bool check_message(struct check *c, const struct expr_node *n, const struct expr_fn *fn)
+{
+    char root[32];
+    snprintf(root, sizeof(root), "$%s", fn->name);
+    return (fn->flags & EXPR_FN_MESSAGE) == 0 || expr_schema_find(c->o->schema, slice_str(root)) >= 0 ||
+           fail(c, n, "%s() is known of messages only; this speaks of a %s", fn->name, c->o->schema->name);
+}
+
 static bool check_call(struct check *c, struct expr_node *n)
 {
     int found = expr_fn_find(expr_value_slice(&n->value));
@@ -426,6 +435,9 @@ static bool check_call(struct check *c, struct expr_node *n)
     if (n->children < fn->min || n->children > fn->max) {
         return fail(c, n, "%s(%s) has %u argument%s here", fn->name, fn->signature, n->children,
                     n->children == 1 ? "" : "s");
+    }
+    if (!check_message(c, n, fn)) {
+        return false;
     }
     unsigned index = 0;
     bool united = (fn->flags & EXPR_FN_UNITE) != 0;
@@ -447,6 +459,40 @@ static bool check_step(struct check *c, struct expr_node *n)
     return true;
 }
 
+// ---- Statements ------------------------------------------------------------------------------------------------------------
+
+static bool check_select(struct check *c, struct expr_node *n)
+{
+    n->types = OBJ;
+    if (n->value.len == 0) {
+        return fail(c, n, "the topic filter behind from is empty");
+    }
+    return n->op != EXPR_SELECT_WHERE || want(c, n->last, BOOL, "where");
+}
+
+// What has no name of its own wants one.
+static bool check_item(struct check *c, struct expr_node *n)
+{
+    const struct expr_node *value = n->first;
+    n->types = EXPR_OF_NOTHING;
+    if (n->children == 1 &&
+        (value->kind != EXPR_N_PATH || (value->last != NULL && value->last->kind == EXPR_N_INDEX))) {
+        return fail(c, value, "this needs a name: write `as name` behind it");
+    }
+    return want(c, value, EXPR_OF_ANY, "select");
+}
+
+static bool check_object(struct check *c, struct expr_node *n)
+{
+    n->types = n->kind == EXPR_N_OBJECT ? OBJ : LIST;
+    for (const struct expr_node *x = n->first; x != NULL; x = x->next) {
+        if (!want(c, x, EXPR_OF_ANY, "select")) {
+            return false;
+        }
+    }
+    return true;
+}
+
 typedef bool check_rule(struct check *c, struct expr_node *n);
 static check_rule *const rules[EXPR_N_COUNT] = {
     [EXPR_N_LITERAL] = check_literal, [EXPR_N_PATH] = check_path,        [EXPR_N_KEY] = check_step,
@@ -456,7 +502,8 @@ static check_rule *const rules[EXPR_N_COUNT] = {
     [EXPR_N_BETWEEN] = check_compare, [EXPR_N_IN] = check_compare,       [EXPR_N_IN_LIST] = check_in_list,
     [EXPR_N_LIKE] = check_like,       [EXPR_N_CASE] = check_case,        [EXPR_N_CAST] = check_cast,
     [EXPR_N_EXTRACT] = check_extract, [EXPR_N_QUANT] = check_quant,      [EXPR_N_CALL] = check_call,
-    [EXPR_N_POLYGON] = check_polygon,
+    [EXPR_N_POLYGON] = check_polygon, [EXPR_N_SELECT] = check_select,    [EXPR_N_ALL] = check_step,
+    [EXPR_N_ITEM] = check_item,       [EXPR_N_OBJECT] = check_object,    [EXPR_N_ARRAY] = check_object,
 };
 
 // The condition of a quantifier speaks of the element.

@@ -1,5 +1,6 @@
 // From the tree to instructions: one walk, children before what is done with them. What needs neither document nor time is
 // computed here (by the evaluator, so that it cannot be another result).
+#include <stdio.h>
 #include <stdlib.h>
 
 #include "expr/fn.h"
@@ -231,9 +232,27 @@ static void compile_polygon(struct compile *c, const struct expr_node *n)
     emit_const(c, n, (struct expr_value){.type = EXPR_POLYGON, .len = count, .corners = corners});
 }
 
+static bool has_flag(const struct expr_node *n, unsigned flag)
+{
+    return n->kind == EXPR_N_CALL && (expr_fn_at(n->fn)->flags & flag) != 0;
+}
+
 static bool is_coalesce(const struct expr_node *n)
 {
-    return n->kind == EXPR_N_CALL && (expr_fn_at(n->fn)->flags & EXPR_FN_SPECIAL) != 0 && n->children > 0;
+    return has_flag(n, EXPR_FN_SPECIAL) && !has_flag(n, EXPR_FN_MESSAGE) && n->children > 0;
+}
+
+// topic() is the root $topic; topic(n) is split_part($topic, '/', n).
+static void enter_message(struct compile *c, const struct expr_node *n)
+{
+    char name[32];
+    snprintf(name, sizeof(name), "$%s", expr_fn_at(n->fn)->name);
+    struct expr_slot s = {.root = (uint16_t)expr_schema_find(c->p.schema, slice_str(name)),
+                          .first = (uint16_t)c->p.step_count};
+    emit(c, n, EXPR_OP_SLOT, 0, intern_slot(c, n, &s), 0);
+    if (n->children > 0) {
+        emit_const(c, n, expr_text(SLICE("/")));
+    }
 }
 
 static void after_case(struct compile *c, struct expr_walk *w)
@@ -338,6 +357,10 @@ static void compile_call(struct compile *c, const struct expr_node *n)
     const struct expr_fn *fn = expr_fn_at(n->fn);
     if ((fn->flags & EXPR_FN_SPECIAL) == 0) {
         emit(c, n, EXPR_OP_CALL, n->children, n->fn, 0);
+    } else if ((fn->flags & EXPR_FN_MESSAGE) != 0) {
+        if (n->children > 0) {
+            emit(c, n, EXPR_OP_CALL, 3, (unsigned)expr_fn_find(SLICE("split_part")), 0);
+        }
     } else if (n->children == 0) {
         emit(c, n, EXPR_OP_NOW, 0, 0, 0);
     }
@@ -455,6 +478,8 @@ static void visit(struct compile *c, struct expr_walk *w)
         w->skip = w->node->kind == EXPR_N_PATH || w->node->kind == EXPR_N_POLYGON;
         if (w->node->kind == EXPR_N_PATH) {
             compile_path(c, w->node);
+        } else if (has_flag(w->node, EXPR_FN_MESSAGE)) {
+            enter_message(c, w->node);
         } else if (w->skip) {
             compile_polygon(c, w->node);
         }

@@ -185,3 +185,96 @@ const struct expr_item *expr_item_at(const struct expr_item *list, int64_t index
     }
     return it;
 }
+
+// ---- Writing ---------------------------------------------------------------------------------------------------------------
+
+static void write_scalar(const struct expr_value *v, struct jw *w)
+{
+    char text[256];
+    struct buf scratch = buf_fixed(text, sizeof(text));
+    struct expr_value t;
+    switch ((enum expr_type)v->type) {
+    case EXPR_BOOL:
+        jw_bool(w, v->b);
+        break;
+    case EXPR_INT:
+        jw_int(w, v->i);
+        break;
+    case EXPR_REAL:
+        jw_double(w, v->d);
+        break;
+    case EXPR_POINT:
+        jw_object(w);
+        jw_key(w, "lat");
+        jw_double(w, v->d);
+        jw_key(w, "lon");
+        jw_double(w, v->lon);
+        jw_object_end(w);
+        break;
+    default:
+        t = expr_to_text(v, &scratch);
+        jw_slice(w, t.type == EXPR_TEXT ? expr_value_slice(&t) : slice_make(NULL, 0));
+        break;
+    }
+}
+
+// One level that is open: what is left in it.
+struct open_item {
+    uint32_t left;
+    bool object;
+};
+
+static void write_ends(struct jw *w, struct open_item *open, unsigned *depth)
+{
+    while (*depth > 0 && open[*depth - 1].left == 0) {
+        (*depth)--;
+        if (open[*depth].object) {
+            jw_object_end(w);
+        } else {
+            jw_array_end(w);
+        }
+    }
+}
+
+enum status expr_item_write(const struct expr_item *it, struct jw *w)
+{
+    struct open_item open[JSON_DEPTH_MAX];
+    unsigned depth = 0;
+    enum status s = ST_OK;
+    do {
+        if (depth > 0) {
+            open[depth - 1].left--;
+        }
+        if (depth > 0 && open[depth - 1].object) {
+            jw_key_slice(w, slice_make(it->p, it->n));
+            it++;
+        }
+        bool object = it->type == EXPR_OBJECT;
+        bool container = object || it->type == EXPR_LIST;
+        if (container && w->depth < JSON_DEPTH_MAX) {
+            (object ? jw_object : jw_array)(w);
+            open[depth++] = (struct open_item){it->n, object};
+            it++;
+        } else {
+            struct expr_value v = container ? expr_null() : expr_item_value(it);
+            s = container ? ST_TOO_LARGE : s;
+            write_scalar(&v, w);
+            it = expr_item_next(it);
+        }
+        write_ends(w, open, &depth);
+    } while (depth > 0);
+    return s;
+}
+
+enum status expr_value_write(const struct expr_value *v, struct jw *w)
+{
+    if (v->type == EXPR_LIST || v->type == EXPR_OBJECT) {
+        return expr_item_write(v->item, w);
+    }
+    if (v->type == EXPR_POINT && w->depth >= JSON_DEPTH_MAX) {
+        jw_null(w);
+        return ST_TOO_LARGE;
+    }
+    write_scalar(v, w);
+    return ST_OK;
+}

@@ -35,6 +35,13 @@ static inline const struct expr_item *expr_item_next(const struct expr_item *it)
 {
     return it + 1 + (it->type == EXPR_LIST || it->type == EXPR_OBJECT ? it->span : 0);
 }
+struct jw; // base/json.h
+
+// Writes the value as JSON: times, intervals and versions as texts, a point as {"lat", "lon"}. ST_TOO_LARGE: nested deeper than
+// the writer goes; it has then written something else there.
+enum status expr_value_write(const struct expr_value *v, struct jw *w);
+// The same for a value and what is inside it.
+enum status expr_item_write(const struct expr_item *it, struct jw *w);
 // The hash items keep of their keys. Not secret: keys that collide cost a comparison each, which counts as work.
 uint16_t expr_key_hash(struct slice key);
 // The value of a key, NULL when there is none. `hash` is that of the key. *steps grows by the number of items passed.

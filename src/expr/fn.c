@@ -50,6 +50,7 @@ static const char convert_group[] = "Conversions and types";
 static const char null_group[] = "Missing values";
 static const char time_group[] = "Time";
 static const char geo_group[] = "Geography";
+static const char message_group[] = "Messages (in statements only)";
 static const char list_group[] = "Lists and objects";
 
 #define FN(name_, group_, signature_, min_, max_, result_, call_, doc_, example_, gives_, ...)                         \
@@ -126,6 +127,11 @@ static const struct expr_fn table[] = {
 
     FN("size", list_group, "list or object", 1, 1, INT, fn_size, "items of a list, keys of an object", "size(groups)", "2", BAG),
     FN("has_key", list_group, "object, key text", 2, 2, BOOL, fn_has_key, "is the key there, even with null?", "has_key(reported, 'gone')", "true", OBJ, TEXT),
+
+    FN_WITH("topic", message_group, "[level int]", 0, 1, TEXT, NULL, "the topic, or its n-th level, from 1", NULL, NULL, EXPR_FN_SPECIAL | EXPR_FN_VOLATILE | EXPR_FN_MESSAGE, NULL, NULL, INT),
+    FN_WITH("clientid", message_group, "", 0, 0, TEXT, NULL, "who sent it", NULL, NULL, EXPR_FN_SPECIAL | EXPR_FN_VOLATILE | EXPR_FN_MESSAGE, NULL, NULL, 0),
+    FN_WITH("timestamp", message_group, "", 0, 0, INT, NULL, "when it arrived, in milliseconds since 1970", NULL, NULL, EXPR_FN_SPECIAL | EXPR_FN_VOLATILE | EXPR_FN_MESSAGE, NULL, NULL, 0),
+    FN_WITH("qos", message_group, "", 0, 0, INT, NULL, "its quality of service: 0, 1 or 2", NULL, NULL, EXPR_FN_SPECIAL | EXPR_FN_VOLATILE | EXPR_FN_MESSAGE, NULL, NULL, 0),
 };
 // clang-format on
 #define COUNT (sizeof(table) / sizeof(table[0]))
@@ -203,6 +209,10 @@ bool expr_fn_reference(struct buf *out)
         expr_types_text(fn->result, result, sizeof(result));
         buf_printf(out, "| `%s(%s)` | %s ", fn->name, fn->signature, result);
         put_cell(out, "| ", fn->doc, " ");
+        if (fn->example == NULL) {
+            buf_str(out, "| | |\n");
+            continue;
+        }
         put_cell(out, "| `", fn->example, "` ");
         put_cell(out, "| `", fn->gives, "` |\n");
     }

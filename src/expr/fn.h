@@ -18,6 +18,7 @@ enum expr_fn_flag {
     EXPR_FN_SPECIAL = 2,  // has no `call`: the compiler makes its own instructions
     EXPR_FN_VOLATILE = 4, // not the same at every evaluation: never computed ahead
     EXPR_FN_UNITE = 8,    // the result has the types of the arguments
+    EXPR_FN_MESSAGE = 16, // SPECIAL: gives the root "$" + its name of a message
 };
 
 struct expr_fn {
@@ -33,9 +34,9 @@ struct expr_fn {
     // May argument `arg` be this literal? NULL: any of its type. `rule` says what may be.
     bool (*literal)(unsigned arg, const struct expr_value *v);
     const char *rule;
-    const char *doc; // one line
-    const char *example;
-    const char *gives; // what the example is equal to
+    const char *doc;     // one line
+    const char *example; // NULL: the examples of statements show it
+    const char *gives;   // what the example is equal to
 };
 
 // Index in the table, or -1. Names are found without regard to case.

@@ -155,10 +155,6 @@ static void put_before(struct buf *out, const struct expr_node *n)
     case EXPR_N_PATH:
         put_name(out, expr_value_slice(&n->value), false);
         break;
-    case EXPR_N_KEY:
-        buf_u8(out, '.');
-        put_name(out, expr_value_slice(&n->value), true);
-        break;
     case EXPR_N_INDEX:
         buf_printf(out, "[%lld]", (long long)n->value.i);
         break;
@@ -186,6 +182,18 @@ static void put_before(struct buf *out, const struct expr_node *n)
         break;
     case EXPR_N_POLYGON:
         buf_str(out, "polygon((");
+        break;
+    case EXPR_N_SELECT:
+        buf_str(out, "select ");
+        break;
+    case EXPR_N_ALL:
+        buf_u8(out, '*');
+        break;
+    case EXPR_N_OBJECT:
+        buf_u8(out, '{');
+        break;
+    case EXPR_N_ARRAY:
+        buf_u8(out, '[');
         break;
     default:
         break;
@@ -239,7 +247,14 @@ static void put_between(struct buf *out, const struct expr_node *n, unsigned ind
         buf_str(out, case_word(n, index));
         break;
     case EXPR_N_CALL:
+    case EXPR_N_ARRAY:
         buf_str(out, ", ");
+        break;
+    case EXPR_N_OBJECT:
+        buf_str(out, index % 2 == 0 ? ": " : ", ");
+        break;
+    case EXPR_N_ITEM:
+        buf_str(out, index == 0 ? " as " : "");
         break;
     case EXPR_N_POLYGON:
         buf_str(out, index % 2 == 0 ? " " : ", ");
@@ -265,6 +280,12 @@ static void put_after(struct buf *out, const struct expr_node *n)
     case EXPR_N_POLYGON:
         buf_str(out, "))");
         break;
+    case EXPR_N_OBJECT:
+        buf_u8(out, '}');
+        break;
+    case EXPR_N_ARRAY:
+        buf_u8(out, ']');
+        break;
     case EXPR_N_CASE:
         buf_str(out, " end");
         break;
@@ -274,6 +295,35 @@ static void put_after(struct buf *out, const struct expr_node *n)
     default:
         break;
     }
+}
+
+// Behind an item of a statement: the next one, or where it comes from.
+static void put_after_item(struct buf *out, const struct expr_node *n, unsigned index)
+{
+    bool where = (n->op & EXPR_SELECT_WHERE) != 0;
+    unsigned items = n->children - (where ? 1U : 0U);
+    if (index + 1 < items) {
+        buf_str(out, ", ");
+    } else if (index + 1 == items) {
+        buf_str(out, " from ");
+        put_quoted(out, expr_value_slice(&n->value), '\'');
+        buf_str(out, where ? " where " : "");
+    }
+}
+
+// A key: of a path, a name of an item, or of an object.
+static void put_key(struct buf *out, const struct expr_walk *w)
+{
+    unsigned index;
+    const struct expr_node *parent = expr_walk_parent(w, &index);
+    struct slice key = expr_value_slice(&w->node->value);
+    if (parent->kind == EXPR_N_OBJECT) {
+        put_quoted(out, key, '\'');
+        return;
+    }
+    bool first = parent->kind == EXPR_N_ITEM && index == 1;
+    buf_str(out, first ? "" : ".");
+    put_name(out, key, !first);
 }
 
 static bool in_parentheses(const struct expr_walk *w)
@@ -290,12 +340,18 @@ enum status expr_format(const struct expr_tree *t, struct buf *out)
     while (expr_walk_next(&w)) {
         if (w.visit == EXPR_ENTER) {
             buf_str(out, in_parentheses(&w) ? "(" : "");
-            put_before(out, w.node);
+            if (w.node->kind == EXPR_N_KEY) {
+                put_key(out, &w);
+            } else {
+                put_before(out, w.node);
+            }
         } else if (w.visit == EXPR_LEAVE) {
             put_after(out, w.node);
             buf_str(out, in_parentheses(&w) ? ")" : "");
         } else if (w.node->kind == EXPR_N_QUANT) {
             buf_str(out, w.index > 0 ? "" : w.node->children > 1 ? "[*] where " : "[*]");
+        } else if (w.node->kind == EXPR_N_SELECT) {
+            put_after_item(out, w.node, w.index);
         } else if (w.index + 1U < w.node->children) {
             put_between(out, w.node, w.index);
         }

@@ -30,6 +30,29 @@
 
 %start_symbol input
 input ::= START cond(A).                                   { p->tree->root = A; }
+input ::= START_SELECT select(A).                          { p->tree->root = A; }
+
+select(R) ::= SELECT items(L) FROM STRING(F).              { R = expr_select_node(p, L, F, NULL); }
+select(R) ::= SELECT items(L) FROM STRING(F) WHERE cond(A). { R = expr_select_node(p, L, F, A); }
+items(R) ::= item(A).                                      { R = expr_new1(p, EXPR_N_SELECT, 0, A); }
+items(R) ::= items(L) COMMA item(A).                       { R = expr_append(p, L, A); }
+item(R) ::= STAR(T).                                       { R = expr_new(p, EXPR_N_ALL, 0, T); }
+item(R) ::= value(A).                                      { R = expr_new1(p, EXPR_N_ITEM, 0, A); }
+item(R) ::= value(A) AS alias(B).                          { R = expr_in_close(p, B, A); }
+alias(R) ::= alias_name(A).                                { R = expr_new1(p, EXPR_N_ITEM, 0, A); }
+alias(R) ::= alias(L) DOT alias_name(A).                   { R = expr_append(p, L, A); }
+alias_name(R) ::= ID(T).                                   { R = expr_name(p, EXPR_N_KEY, T); }
+alias_name(R) ::= QID(T).                                  { R = expr_name(p, EXPR_N_KEY, T); }
+
+value(R) ::= cond(A).                                      { R = A; }
+value(R) ::= LBRACE(T) RBRACE(E).                          { R = expr_span(expr_new(p, EXPR_N_OBJECT, 0, T), T, E); }
+value(R) ::= pairs(A) RBRACE(E).                           { R = expr_span(A, E, E); }
+value(R) ::= LB(T) RB(E).                                  { R = expr_span(expr_new(p, EXPR_N_ARRAY, 0, T), T, E); }
+value(R) ::= values(A) RB(E).                              { R = expr_span(A, E, E); }
+pairs(R) ::= LBRACE(T) STRING(K) COLON value(A).           { R = expr_append(p, expr_append(p, expr_new(p, EXPR_N_OBJECT, 0, T), expr_name(p, EXPR_N_KEY, K)), A); }
+pairs(R) ::= pairs(L) COMMA STRING(K) COLON value(A).      { R = expr_append(p, expr_append(p, L, expr_name(p, EXPR_N_KEY, K)), A); }
+values(R) ::= LB(T) value(A).                              { R = expr_append(p, expr_new(p, EXPR_N_ARRAY, 0, T), A); }
+values(R) ::= values(L) COMMA value(A).                    { R = expr_append(p, L, A); }
 
 cond(R) ::= cond(A) OR cond(B).                            { R = expr_logic(p, EXPR_N_OR, A, B); }
 cond(R) ::= cond(A) AND cond(B).                           { R = expr_logic(p, EXPR_N_AND, A, B); }
@@ -163,7 +186,7 @@ static void run(struct expr_parse *p, yyParser *parser, struct expr_expected *at
     struct slice text = p->tree->text;
     struct expr_scanner s = {.start = text.p, .p = text.p, .end = text.p + text.len};
     struct expr_token t = {0, 0};
-    int token = EXPR_TK_START;
+    int token = p->select ? EXPR_TK_START_SELECT : EXPR_TK_START;
     ExprGrammar(parser, token, t, p);
     do {
         int last = token;

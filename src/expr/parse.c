@@ -52,6 +52,10 @@ static const struct token_name token_names[] = {
     {EXPR_TK_RB, "]", false},
     {EXPR_TK_STAR, "*", false},
     {EXPR_TK_COMMA, ",", false},
+    {EXPR_TK_LBRACE, "{", false},
+    {EXPR_TK_RBRACE, "}", false},
+    {EXPR_TK_COLON, ":", false},
+    {EXPR_TK_SELECT, "select", true},
     {EXPR_TK_DOT, ".", false},
     {0, "the end", false},
 };
@@ -174,7 +178,7 @@ const struct expr_word *expr_word_at(unsigned index)
     return index < sizeof(words) / sizeof(words[0]) ? &words[index] : NULL;
 }
 
-enum status expr_parse(struct arena *a, struct slice text, struct expr_tree *ret, struct expr_error *err)
+static enum status parse(struct arena *a, struct slice text, bool select, struct expr_tree *ret, struct expr_error *err)
 {
     *ret = (struct expr_tree){.arena = a, .text = text};
     if (text.len > EXPR_TEXT_MAX) {
@@ -188,7 +192,17 @@ enum status expr_parse(struct arena *a, struct slice text, struct expr_tree *ret
     if (ret->text.p == NULL) {
         return expr_error_at(err, ST_NOMEM, text, 0, 0, "no memory for this expression");
     }
-    struct expr_parse p = {.tree = ret, .err = err};
+    struct expr_parse p = {.tree = ret, .err = err, .select = select};
     expr_grammar_run(&p);
     return p.status;
+}
+
+enum status expr_parse(struct arena *a, struct slice text, struct expr_tree *ret, struct expr_error *err)
+{
+    return parse(a, text, false, ret, err);
+}
+
+enum status expr_parse_select(struct arena *a, struct slice text, struct expr_tree *ret, struct expr_error *err)
+{
+    return parse(a, text, true, ret, err);
 }

@@ -14,6 +14,7 @@ struct expr_parse {
     struct expr_error *err;
     enum status status; // the first thing that went wrong; nothing is built after it
     bool overflow;      // the parser's stack is full
+    bool select;        // a statement is wanted, not an expression
 };
 
 // ---- scan.re ---------------------------------------------------------------------------------------------------------------
@@ -63,6 +64,9 @@ struct expr_node *expr_append(struct expr_parse *p, struct expr_node *parent, st
 struct expr_node *expr_logic(struct expr_parse *p, enum expr_kind kind, struct expr_node *a, struct expr_node *b);
 // The list is complete: `value` becomes its first child.
 struct expr_node *expr_in_close(struct expr_parse *p, struct expr_node *list, struct expr_node *value);
+// The statement is complete: the items become its first children, before the condition (NULL: none).
+struct expr_node *expr_select_node(struct expr_parse *p, struct expr_node *n, struct expr_token filter,
+                                   struct expr_node *where);
 struct expr_node *expr_case_else(struct expr_parse *p, struct expr_node *n, struct expr_node *other);
 struct expr_node *expr_negate(struct expr_parse *p, struct expr_token minus, struct expr_node *a);
 // The node now reaches from `first` to `last` in the text.

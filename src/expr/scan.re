@@ -70,7 +70,8 @@ static int scan(struct expr_scanner *s, const uint8_t **ret_first)
         'end'       { WORD(EXPR_TK_END) }
         'as'        { WORD(EXPR_TK_AS) }
         'where'     { WORD(EXPR_TK_WHERE) }
-        'select' | 'window' | 'having' | ('group' blank+ 'by') | ('order' blank+ 'by')
+        'select'    { WORD(EXPR_TK_SELECT) }
+        'window' | 'having' | ('group' blank+ 'by') | ('order' blank+ 'by')
                     { s->p = YYCURSOR; return reserved(s); }
         'regexp' | 'rlike'
                     { s->p = YYCURSOR; return s->after_dot ? EXPR_TK_ID : bad(s, "is not offered: like and glob are", "like"); }
@@ -113,6 +114,9 @@ static int scan(struct expr_scanner *s, const uint8_t **ret_first)
         ","     { SIGN(EXPR_TK_COMMA) }
         "("     { SIGN(EXPR_TK_LP) }
         ")"     { SIGN(EXPR_TK_RP) }
+        "{"     { SIGN(EXPR_TK_LBRACE) }
+        "}"     { SIGN(EXPR_TK_RBRACE) }
+        ":"     { SIGN(EXPR_TK_COLON) }
         "["     { SIGN(EXPR_TK_LB) }
         "]"     { SIGN(EXPR_TK_RB) }
 

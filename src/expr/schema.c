@@ -62,3 +62,22 @@ const struct expr_schema *expr_schema_device(void)
     };
     return &device;
 }
+
+static const struct expr_root message_roots[] = {
+    {"$payload", EXPR_SHAPE_DOCUMENT, EXPR_OF_ANY, "what was sent"},
+    {"$topic", VALUE, TEXT, "where it was sent to"},
+    {"$clientid", VALUE, TEXT, "who sent it"},
+    {"$timestamp", VALUE, EXPR_OF(EXPR_INT), "when it arrived, in milliseconds since 1970"},
+    {"$qos", VALUE, EXPR_OF(EXPR_INT), "its quality of service"},
+};
+
+const struct expr_schema *expr_schema_message(void)
+{
+    static const struct expr_schema message = {
+        .name = "message",
+        .roots = message_roots,
+        .count = sizeof(message_roots) / sizeof(message_roots[0]),
+        .fallback = "$payload",
+    };
+    return &message;
+}

@@ -41,5 +41,8 @@ int expr_schema_find(const struct expr_schema *s, struct slice name);
 bool expr_schema_reference(const struct expr_schema *s, struct buf *out);
 // The devices' document: what it holds is listed in docs/expressions.md.
 const struct expr_schema *expr_schema_device(void);
+// A message, for statements: names are keys of its payload; what else is known of it the functions topic(), clientid(),
+// timestamp() and qos() tell, which stand for the roots $topic, $clientid, $timestamp and $qos.
+const struct expr_schema *expr_schema_message(void);
 
 #endif

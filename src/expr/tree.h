@@ -38,6 +38,11 @@ enum expr_kind {
     EXPR_N_QUANT,    // op: enum expr_quant; a list, perhaps the condition
     EXPR_N_CALL,     // value: the name; fn: the function's index; children: arguments
     EXPR_N_POLYGON,  // children: literals lat, lon, lat, lon, ...
+    EXPR_N_SELECT,   // value: the topic filter; children: items; op: EXPR_SELECT_WHERE: the last is the condition
+    EXPR_N_ALL,      // *
+    EXPR_N_ITEM,     // a value, and the keys (EXPR_N_KEY) it goes by, if it has any
+    EXPR_N_OBJECT,   // {key: value}: children are keys and values in turn
+    EXPR_N_ARRAY,    // [value]
     EXPR_N_COUNT,
 };
 
@@ -59,6 +64,7 @@ enum expr_field {
     EXPR_FIELD_COUNT,
 };
 enum { EXPR_CASE_OPERAND = 1, EXPR_CASE_ELSE = 2 };
+enum { EXPR_SELECT_WHERE = 1 };
 
 // What a path begins with (fn is the index of the root).
 enum expr_base {

@@ -1,52 +1,88 @@
-// Any text: what is an expression has one canonical text that means the same, and compiles or is refused with a reason.
+// Any text, as an expression and as a statement: what is one has one canonical text that means the same, and compiles or is
+// refused with a reason. An editor's questions about any text have an answer.
 #include <assert.h>
 
+#include "base/json.h"
+#include "expr/complete.h"
 #include "expr/format.h"
 #include "expr/parse.h"
-#include "expr/program.h"
+#include "expr/select.h"
 
 #define CANONICAL_MAX (16 * EXPR_TEXT_MAX)
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
+
+typedef enum status parse_fn(struct arena *a, struct slice text, struct expr_tree *ret, struct expr_error *err);
 
 static void check_error(const struct expr_error *err, size_t size)
 {
     assert(err->text[0] != '\0' && err->line >= 1 && err->column >= 1 && err->offset <= size);
 }
 
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+// Is it an expression (or a statement)? If so its canonical text is looked at.
+static bool check_canonical(struct slice text, parse_fn *parse)
 {
     struct arena a;
+    struct arena b;
     struct expr_tree t;
+    struct expr_tree again;
     struct expr_error err = {.text = ""};
-    arena_init(&a, EXPR_ARENA_MAX);
-    if (expr_parse(&a, slice_make(data, size), &t, &err) != ST_OK) {
-        check_error(&err, size);
-        arena_release(&a);
-        return 0;
-    }
     struct buf out = buf_heap(CANONICAL_MAX);
     struct buf twice = buf_heap(CANONICAL_MAX);
-    assert(expr_format(&t, &out) == ST_OK);
-    struct arena b;
-    struct expr_tree again;
+    arena_init(&a, EXPR_ARENA_MAX);
     arena_init(&b, EXPR_ARENA_MAX);
-    // The canonical text may be longer than the limit, with blanks where there were none.
-    if (expr_parse(&b, buf_view(&out), &again, &err) == ST_OK) {
-        assert(expr_tree_equal(t.root, again.root));
-        assert(expr_format(&again, &twice) == ST_OK && slice_eq(buf_view(&out), buf_view(&twice)));
+    bool ok = parse(&a, text, &t, &err) == ST_OK;
+    if (!ok) {
+        check_error(&err, text.len);
     } else {
-        assert(out.len > EXPR_TEXT_MAX);
+        assert(expr_format(&t, &out) == ST_OK);
+        // The canonical text may be longer than the limit, with blanks where there were none.
+        if (parse(&b, buf_view(&out), &again, &err) == ST_OK) {
+            assert(expr_tree_equal(t.root, again.root));
+            assert(expr_format(&again, &twice) == ST_OK && slice_eq(buf_view(&out), buf_view(&twice)));
+        } else {
+            assert(out.len > EXPR_TEXT_MAX);
+        }
     }
-    struct expr_check_options o = {.schema = expr_schema_device(), .wanted = EXPR_OF_ANY};
-    struct expr_program *p;
-    if (expr_program_make(slice_make(data, size), &o, &p, &err) != ST_OK) {
-        check_error(&err, size);
-    }
-    expr_program_free(p);
     buf_release(&out);
     buf_release(&twice);
     arena_release(&b);
     arena_release(&a);
+    return ok;
+}
+
+static void check_editor(struct slice text, size_t offset, const struct expr_check_options *o)
+{
+    struct buf out = buf_heap(65536);
+    enum status s = expr_complete(text, offset, o, &out);
+    assert(s == ST_TOO_LARGE || (s == ST_OK && json_check(buf_view(&out), 4, 4096, NULL) == ST_OK));
+    buf_clear(&out);
+    s = expr_hover(text, offset, o, &out);
+    assert(s == ST_TOO_LARGE || (s == ST_OK && json_check(buf_view(&out), 4, 16, NULL) == ST_OK));
+    buf_release(&out);
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+{
+    struct slice text = slice_make(data, size);
+    struct expr_error err = {.text = ""};
+    struct expr_check_options device = {.schema = expr_schema_device(), .wanted = EXPR_OF_ANY};
+    struct expr_check_options message = {.schema = expr_schema_message(), .wanted = EXPR_OF_ANY};
+    if (check_canonical(text, expr_parse)) {
+        struct expr_program *p;
+        if (expr_program_make(text, &device, &p, &err) != ST_OK) {
+            check_error(&err, size);
+        }
+        expr_program_free(p);
+    }
+    if (check_canonical(text, expr_parse_select)) {
+        struct expr_select *s;
+        if (expr_select_make(text, &message, &s, &err) != ST_OK) {
+            check_error(&err, size);
+        }
+        expr_select_free(s);
+    }
+    check_editor(text, size, &device);
+    check_editor(text, size / 2, &device);
     return 0;
 }

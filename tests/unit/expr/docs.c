@@ -7,7 +7,9 @@
 
 #include <cmocka.h>
 
+#include "expr/select.h"
 #include "unit/expr/device.h"
+#include "unit/expr/message.h"
 
 #include "expr/fn.h"
 
@@ -15,8 +17,22 @@
 
 static char page[PAGE_BYTES_MAX];
 static struct device device;
+static struct message message;
 static struct expr_frame frame;
 static struct expr_frame frame_want;
+
+// The first block of JSON behind `from`.
+static struct slice next_json(const char *from)
+{
+    static const char fence[] = "```json\n";
+    const char *first = strstr(from, fence);
+    const char *last = first != NULL ? strstr(first + sizeof(fence), "```\n") : NULL;
+    if (last == NULL) {
+        return SLICE("");
+    }
+    first += sizeof(fence) - 1;
+    return slice_make(first, (size_t)(last - first));
+}
 
 static int read_page(void **state)
 {
@@ -32,9 +48,9 @@ static int read_page(void **state)
     size_t n = fread(page, 1, sizeof(page) - 1, f);
     fclose(f);
     page[n] = '\0';
-    const char *first = strstr(page, "```json\n");
-    const char *last = first != NULL ? strstr(first, "```\n\n") : NULL;
-    return last != NULL && device_init(&device, slice_make(first + 8, (size_t)(last - first) - 8)) ? 0 : 1;
+    struct slice sample = next_json(page);
+    struct slice payload = next_json((const char *)sample.p);
+    return device_init(&device, sample) && message_init(&message, payload) ? 0 : 1;
 }
 
 static struct expr_value evaluate(struct slice text, struct expr_frame *f, struct expr_program **ret)
@@ -76,6 +92,24 @@ static bool last_cell(const char *first, const char **last, char *dst, size_t si
     return end > first && start > first && n > 0 && bars > 0;
 }
 
+static void run_statement(const char *text, const char *is)
+{
+    struct expr_error err = {.text = ""};
+    struct expr_check_options o = {.schema = expr_schema_message()};
+    struct expr_select *s;
+    bool matched;
+    struct buf out = buf_heap(4096);
+    if (expr_select_make(slice_str(text), &o, &s, &err) != ST_OK) {
+        fail_msg("%s: %s", text, err.text);
+    }
+    assert_int_equal(expr_select_run(s, &message.view, &frame, &out, &matched), ST_OK);
+    assert_true(matched);
+    buf_u8(&out, 0);
+    assert_string_equal((const char *)out.p, is);
+    buf_release(&out);
+    expr_select_free(s);
+}
+
 static bool run_row(const char *first, const char *last)
 {
     char text[512];
@@ -84,6 +118,10 @@ static bool run_row(const char *first, const char *last)
     struct expr_program *q;
     if (first[0] != '|' || !last_cell(first, &last, is, sizeof(is)) || !last_cell(first, &last, text, sizeof(text))) {
         return false;
+    }
+    if (strncmp(text, "select ", 7) == 0) {
+        run_statement(text, is);
+        return true;
     }
     struct expr_value got = evaluate(slice_str(text), &frame, &p);
     struct expr_value want = evaluate(slice_str(is), &frame_want, &q);
@@ -106,7 +144,7 @@ static void examples(void **state)
         rows += run_row(line, end) ? 1 : 0;
     }
     // All functions, and those written by hand: fewer would mean that the page is no longer read.
-    assert_true(rows > expr_fn_count() + 40);
+    assert_true(rows > expr_fn_count() + 45);
 }
 
 // The tables on the page are those of the code.
