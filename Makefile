@@ -1,6 +1,6 @@
 # The face of the project. Everything is built under build/; what is missing on a fresh Debian 12 is installed first.
 .DEFAULT_GOAL := build
-.PHONY: build run tsan test check bench fuzz soak install deb clean packages packages-build dev docs
+.PHONY: build run tsan test check bench fuzz soak install deb clean packages packages-build dev docs benches
 
 JOBS ?= $(shell nproc)
 
@@ -33,7 +33,10 @@ check: packages  ## format, static analysis, include table, banned calls, docs
 	@cmake --build build/dev -j $(JOBS) --target muster expr_reference muster_generated
 	@python3 tools/check.py
 
-bench: build packages
+benches: build packages  ## build/bin/ with all that the bench needs: programs, load generator, floor, certificates
+	@cmake --build build -j $(JOBS) --target benches
+
+bench: benches  ## the server's figures, peers' and the floor's as one table
 	@python3 tests/bench/bench.py
 
 fuzz: packages  ## 10 minutes each, or FUZZ_SECONDS
@@ -42,7 +45,7 @@ fuzz: packages  ## 10 minutes each, or FUZZ_SECONDS
 	@python3 tests/fuzz.py --seconds $(or $(FUZZ_SECONDS),600)
 
 soak: build packages  ## long forms of the reliability tests, then SOAK_SECONDS of mixed load
-	@cmake --build build -j $(JOBS) --target harness
+	@cmake --build build -j $(JOBS) --target harness test_domain_identity_timing
 	@python3 tests/soak.py
 
 docs: packages  ## reference pages that are generated from tables

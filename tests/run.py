@@ -25,7 +25,7 @@ SANITIZE = {"TSAN_OPTIONS": "exitcode=99"}
 
 
 # These begin first, so that no long one is left alone at the end.
-LONG = ["agent_renew.py", "agent_server_renew.py", "ts_crash.py", "crash_syscalls.py", "power_cut.py", "abuse.py", "agent_server.py", "agent_offline.py"]
+LONG = ["agent_renew.py", "agent_server_renew.py", "ts_crash.py", "crash_syscalls.py", "power_cut.py", "hostile.py", "strangers.py", "agent_server.py", "agent_offline.py"]
 # What runs under ThreadSanitizer as well: whatever has threads, and the server under load.
 TSAN_UNITS = "^test_(net|core|domain|front)_"
 TSAN_SYSTEM = {"kill9.py": {"KILLS": "3"}, "tls_clients.py": {}, "wire.py": {}}

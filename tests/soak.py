@@ -1,17 +1,24 @@
 #!/usr/bin/env python3
 """make soak: the long forms of the reliability tests one after another, then half an hour of mixed load with churn and a flat memory line.
 
-    SOAK_SECONDS=1800 KILLS=200 CRASH_POINTS=2000 CUTS=50 STORM_CLIENTS=10000 GARBAGE=20000
-    tests/soak.py NAME ...      only some: kill9 crash_syscalls power_cut storm hostile load
+    SOAK_SECONDS=1800 KILLS=200 CRASH_POINTS=2000 CUTS=50 STORM_CLIENTS=10000 GARBAGE=20000 SAMPLES=100000
+    tests/soak.py NAME ...      only some: kill9 crash_syscalls power_cut storm hostile timing load
 
 The load: devices that send telemetry and go away again and again; publishers and persistent sessions at QoS 1 and 2 that come and go;
 subscriptions, retained messages and wills that change all the time; shared groups whose members leave; tokens that are made, used and
-revoked while in use; connections over TLS; queries. After a third of the time for warming up memory may not grow (pages of the store's
-files that are mapped are told apart); after the end descriptors and gauges are what they were, and the accounts of all messages are in order.
+revoked while in use; connections over TLS; queries. The caches that have a bound are small, so that they are full in half the time; SQLite's
+page caches are told apart by its own figures. In the second half the heap in use may not grow by 32 bytes for each connection that was made
+in it nor by half a byte for each message, whichever is less, and a run too short to tell that from the noise does not pass; nor may the
+memory of the process grow by 2 %. After the end descriptors and gauges are what they were, and the accounts of all messages are in order.
+
+    SOAK_LEAK=connection or message tests/soak.py load     the control: 64 bytes a connection, or a byte a message, are lost (tests/lib/heapuse.c);
+                                                           passes when that is found
 """
+import collections
 import json
 import os
 import shutil
+import struct
 import subprocess
 import sys
 import tempfile
@@ -32,15 +39,18 @@ from watch import metric, sockets  # noqa: E402
 
 SECONDS = float(os.environ.get("SOAK_SECONDS", "1800"))
 DEVICES = 100
+FILL = 10000  # further devices: each is an event, so that the ring of events is full from the beginning
 LONG_FORMS = {"kill9": {"KILLS": "200"}, "crash_syscalls": {"CRASH_POINTS": "2000"}, "power_cut": {"CUTS": "50"}, "storm": {"STORM_CLIENTS": "10000"},
-              "hostile": {"GARBAGE": "20000"}}
+              "hostile": {"GARBAGE": "20000"}, "timing": {"SAMPLES": "100000"}}
+PROGRAMS = {"timing": "test_domain_identity_timing"}
 GAUGES = ("muster_mqtt_connections", "muster_http_connections")
 
 
 def long_form(name):
     start = time.monotonic()
     env = {**os.environ, **{k: os.environ.get(k, v) for k, v in LONG_FORMS[name].items()}, "PYTHONPATH": os.path.join(ROOT, "tests/lib")}
-    p = subprocess.run([sys.executable, os.path.join(ROOT, f"tests/system/{name}.py")], env=env, capture_output=True, text=True, errors="replace", check=False)
+    command = [os.path.join(muster.RELEASE_BIN, PROGRAMS[name])] if name in PROGRAMS else [sys.executable, os.path.join(ROOT, f"tests/system/{name}.py")]
+    p = subprocess.run(command, env=env, capture_output=True, text=True, errors="replace", check=False)
     print(f"{'passed' if p.returncode == 0 else 'FAILED'} {name} ({time.monotonic() - start:.0f} s): {(p.stdout if p.returncode == 0 else p.stdout + p.stderr).strip()[-3000:]}",
           flush=True)
     return p.returncode == 0
@@ -149,37 +159,74 @@ class Churn:
 # --- the line ------------------------------------------------------------------------------------------------------------
 
 
-def memory_kb(s):
-    """(memory of its own, pages of files it has mapped) that are resident. The store maps its files, and these grow with what is stored."""
+Sample = collections.namedtuple("Sample", "t rss heap caches files connections messages")  # seconds, bytes, counts
+
+
+class Heap:
+    """What heapuse.so tells of a server it is preloaded into."""
+
+    LEAKS = {"": {}, "connection": {"HEAPUSE_LEAK_CONNECTION": "64"}, "message": {"HEAPUSE_LEAK_KB": "10"}}  # a message is some 100 bytes
+
+    def __init__(self, work, leak):
+        self.path = f"{work}/heapuse"
+        with open(self.path, "wb") as f:
+            f.write(b"\0" * 32)
+        self.env = {"LD_PRELOAD": os.path.join(muster.RELEASE_BIN, "heapuse.so"), "HEAPUSE": self.path, **self.LEAKS[leak]}
+
+    def read(self):
+        """(bytes in use, blocks, bytes of SQLite's page caches, bytes leaked on purpose)"""
+        with open(self.path, "rb") as f:
+            return struct.unpack("<4q", f.read(32))
+
+
+def take_sample(s, heap, t):
     with open(f"/proc/{s.process.pid}/status") as f:
         fields = dict(line.split(":", 1) for line in f if ":" in line)
-    return int(fields["RssAnon"].split()[0]), int(fields["RssFile"].split()[0])
+    in_use, _, caches, _ = heap.read()
+    messages = sum(metric(s, name) or 0 for name in ("muster_mqtt_publishes_received_total", "muster_mqtt_publishes_sent_total"))
+    return Sample(t, int(fields["RssAnon"].split()[0]) * 1024, in_use - caches, caches, int(fields["RssFile"].split()[0]) * 1024,
+                  metric(s, "muster_mqtt_connects_total"), messages)
 
 
-def slope(samples):
-    """(mean, growth per hour) of [(seconds, kB)], in MB, by least squares."""
-    n = len(samples)
-    mean_t, mean_m = sum(t for t, _ in samples) / n, sum(m for _, m in samples) / n
-    per_s = sum((t - mean_t) * (m - mean_m) for t, m in samples) / max(1e-9, sum((t - mean_t) ** 2 for t, _ in samples))
-    return mean_m / 1024, per_s * 3600 / 1024
+def growth(samples, field):
+    """(growth over the time of the samples, what that may be wrong by) in bytes, by least squares."""
+    points = [(x.t, getattr(x, field)) for x in samples]
+    n, seconds = len(points), points[-1][0] - points[0][0]
+    mean_t, mean_m = sum(t for t, _ in points) / n, sum(m for _, m in points) / n
+    spread = sum((t - mean_t) ** 2 for t, _ in points)
+    per_s = sum((t - mean_t) * (m - mean_m) for t, m in points) / spread
+    rest = sum((m - mean_m - per_s * (t - mean_t)) ** 2 for t, m in points) / max(1, n - 2)
+    return per_s * seconds, 2 * (rest / spread) ** 0.5 * seconds
 
 
-def judge(what, samples):
-    """No growth: at most 0.5 MB an hour, or 1 % in the time that was looked at, whichever is more."""
-    mean, per_hour = slope(samples)
-    hours = (samples[-1][0] - samples[0][0]) / 3600
-    good = per_hour <= max(0.5, mean * 0.01 / hours)
-    print(f"{'passed' if good else 'FAILED'} {what}: {hours * 60:.0f} min after warm-up, {len(samples)} samples, mean {mean:.1f} MB, slope {per_hour:+.2f} MB/h "
-          f"({per_hour * hours:+.2f} MB in that time)", flush=True)
-    return good
+def judge(samples):
+    """The mistakes of memory in these samples, from the second half of a run."""
+    first, last, bad = samples[0], samples[-1], []
+    connections, messages = last.connections - first.connections, last.messages - first.messages
+    grown, unsure = growth(samples, "heap")
+    allowed = min(32 * connections, messages / 2)
+    rss_grown, _ = growth(samples, "rss")
+    cache_grown, _ = growth(samples, "caches")
+    rss_allowed = 0.02 * first.rss + max(0, cache_grown)
+    print(f"memory, the last {(last.t - first.t) / 60:.0f} min, {len(samples)} samples, {connections:.0f} connections, {messages:.0f} messages: heap in use "
+          f"{first.heap / 1e6:.1f} MB {grown / 1e3:+.0f} kB (within {unsure / 1e3:.0f}), allowed {allowed / 1e3:.0f}; SQLite's page caches {first.caches / 1e6:.1f} MB "
+          f"{cache_grown / 1e3:+.0f} kB; process {first.rss / 1e6:.1f} MB {rss_grown / 1e3:+.0f} kB, allowed {rss_allowed / 1e3:.0f}; mapped files "
+          f"{(last.files - first.files) / 1e6:+.1f} MB", flush=True)
+    if grown > allowed:
+        bad.append(f"the heap grows by {grown / max(1, connections):.0f} bytes a connection, {grown / max(1, messages):.2f} a message")
+    elif unsure > allowed:
+        bad.append(f"too short to tell growth of {allowed / 1e3:.0f} kB from noise of {unsure / 1e3:.0f} kB")
+    if rss_grown > rss_allowed:
+        bad.append(f"the process grows by {rss_grown / 1e3:.0f} kB")
+    return bad
 
 
-def sample(s, seconds):
+def sample(s, heap, seconds):
     out, begin = [], time.monotonic()
     while time.monotonic() < begin + seconds:
-        time.sleep(min(5, seconds / 60))
+        time.sleep(min(2, seconds / 60))
         assert s.process.poll() is None, "the server is gone:\n" + s.log()[-3000:]
-        out.append((time.monotonic() - begin, *memory_kb(s)))
+        out.append(take_sample(s, heap, time.monotonic() - begin))
     return out
 
 
@@ -188,10 +235,12 @@ def make_devices(s, work):
         for i in range(DEVICES):
             f.write(json.dumps({"id": f"s{i}", "access_token": token_of(i)}) + "\n")
             u.write(f"s{i} {token_of(i)}\n")
+        for i in range(FILL):
+            f.write(json.dumps({"id": f"filler-{i:05d}"}) + "\n")
     s.cli("device", "import", f"{work}/devices")
 
 
-def run_load(s, work):
+def run_load(s, work, heap):
     """All of it at once; (samples, mistakes)."""
     port = s.ports["mqtt"]
     promises = contract.Contract(port)
@@ -199,7 +248,7 @@ def run_load(s, work):
             ledger.Load(f"{work}/messages", port, publishers=20, subscribers=10, qos=0, version=0, rate=300, offline_ms=3000, churn=1) as messages:
         churns = [Churn(fn, s) for fn in (revocations, over_tls, shared, queries)]
         with promises.running(pause_s=0.02):
-            samples = sample(s, SECONDS)
+            samples = sample(s, heap, SECONDS)
         mistakes = [m for m in (c.end() for c in churns) if m]
         for load in (devices, messages):
             load.quiet()
@@ -212,24 +261,32 @@ def run_load(s, work):
     return samples, mistakes + [p for p in (delivered.problem(), stored.problem()) if p]
 
 
+# What has a bound is small enough to be full in half the time.
+SMALL = ["--telemetry.flush_after=20s", "--broker.match_cache=1024", "--tls.sessions_max=64"]
+
+
 def load():
-    work = tempfile.mkdtemp(prefix="muster-soak-")
-    with open_broker.Server(release=True, args=["--telemetry.flush_after=20s", "--broker.match_cache=1024"]) as s:
+    work, leak = tempfile.mkdtemp(prefix="muster-soak-"), os.environ.get("SOAK_LEAK", "")
+    heap = Heap(work, leak)
+    with open_broker.Server(release=True, args=SMALL, env=heap.env) as s:
         make_devices(s, work)
         base = {name: metric(s, name) for name in GAUGES}
         base_sockets = sockets(s)
-        samples, mistakes = run_load(s, work)
+        samples, mistakes = run_load(s, work, heap)
         muster.wait_for("as many sockets as before the load", lambda: sockets(s) <= base_sockets + 1, 90)
         after = {name: metric(s, name) for name in GAUGES}
         mistakes += [f"{name} was {base[name]} and is {after[name]}" for name in GAUGES if after[name] > base[name]]
-    warm = [x for x in samples if x[0] > SECONDS / 3]
-    good = judge("memory", [(t, own) for t, own, _ in warm])
-    mean, per_hour = slope([(t, files) for t, _, files in warm])
-    print(f"pages of mapped files: mean {mean:.1f} MB, slope {per_hour:+.2f} MB/h (the store's; it grows as it should)")
+    grows = judge([x for x in samples if x.t > SECONDS / 2])
+    if leak:
+        found = any(text.startswith("the heap grows") for text in grows)
+        print(f"control, {heap.read()[3]} bytes lost on purpose: {'found' if found else 'NOT FOUND'}: {grows}", flush=True)
+        mistakes += [] if found else ["the leak was not found"]
+    else:
+        mistakes += grows
     for m in mistakes:
         print(f"FAILED load: {m}", flush=True)
     shutil.rmtree(work, ignore_errors=True)
-    return good and not mistakes
+    return not mistakes
 
 
 def main():

@@ -65,7 +65,8 @@ MSG
 # Live means measured now: a value of a former run does not count.
 fresh=""
 for _ in $(seq 200); do
-    ts=$("$bin/muster" telemetry last this-machine --json 2>/dev/null | sed -nE 's/.*"cpu\.util" *: *\{"ts" *: *([0-9]+).*/\1/p')
+    # An error at first: the device is there once the agent has enrolled it.
+    ts=$("$bin/muster" telemetry last this-machine --json 2>/dev/null | sed -nE 's/.*"cpu\.util" *: *\{"ts" *: *([0-9]+).*/\1/p') || ts=""
     [ "${ts:-0}" -ge "$started_ms" ] && { fresh=1; break; }
     kill -0 "$agent_pid" 2>/dev/null || { echo "The agent ended:" >&2; tail -n 3 "$data/agent.log" >&2; agent_pid=""; exit 1; }
     sleep 0.1

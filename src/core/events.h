@@ -21,7 +21,8 @@
     X(DEVICE, "device")       /* {"device","action":"created|updated|deleted","version"} */                            \
     X(COMMAND, "command")     /* {"device","id","name","state"} */                                                     \
     X(CERT, "cert")           /* {"device","fingerprint","action":"issued|revoked"} */                                 \
-    X(SECURITY, "security")   /* {"what","client_id","device","by","address"}; see domain/policy/security.h */
+    X(SECURITY, "security")   /* {"what","client_id","device","by","address"}; see domain/policy/security.h */         \
+    X(QUEUE, "queue")         /* {"client_id","where":"session|connection","state":"full|over","dropped"} */
 
 enum event_type {
 #define X(name, text) EV_##name,

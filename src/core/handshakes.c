@@ -8,11 +8,11 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "base/rate.h"
-#include "core/cursor.h"
+#include "core/member.h"
 #include "core/metrics.h"
+#include "core/page.h"
 #include "net/crypto.h"
 
-#define CURSOR_KIND    1
 #define SAY_EVERY_US   10000000
 #define ENTRY_TEXT_MAX 2048
 
@@ -204,14 +204,6 @@ static void member(struct jw *out, const char *key, const char *text)
     jw_str(out, text[0] != '\0' ? text : NULL);
 }
 
-static void member_time(struct jw *out, const char *key, int64_t us)
-{
-    char text[CLOCK_RFC3339_MAX];
-    clock_rfc3339(us, text);
-    jw_key(out, key);
-    jw_str(out, text);
-}
-
 static void write_alert(const struct entry *e, struct jw *out)
 {
     jw_key(out, "alert");
@@ -221,8 +213,7 @@ static void write_alert(const struct entry *e, struct jw *out)
     }
     jw_object(out);
     member(out, "name", tls_alert_name(e->alert));
-    jw_key(out, "code");
-    jw_int(out, e->alert);
+    jw_member_int(out, "code", e->alert);
     member(out, "direction", e->alert_way == TLS_ALERT_SENT ? "sent" : "received");
     jw_object_end(out);
 }
@@ -238,8 +229,7 @@ static void write_cert(const struct entry *e, struct jw *out)
     struct buf hex = buf_fixed(mem, sizeof(mem));
     (void)hex_encode(slice_make(e->cert_sha256, sizeof(e->cert_sha256)), &hex);
     jw_object(out);
-    jw_key(out, "fingerprint");
-    jw_slice(out, buf_view(&hex));
+    jw_member_text(out, "fingerprint", buf_view(&hex));
     member(out, "subject", text_of(e, SUBJECT));
     member(out, "issuer", text_of(e, ISSUER));
     member(out, "serial", text_of(e, SERIAL));
@@ -250,8 +240,8 @@ static void write_cert(const struct entry *e, struct jw *out)
 static void write_entry(const struct entry *e, struct jw *out)
 {
     jw_object(out);
-    member_time(out, "first", e->first_us);
-    member_time(out, "last", e->last_us);
+    jw_member_time(out, "first", e->first_us);
+    jw_member_time(out, "last", e->last_us);
     jw_key(out, "count");
     jw_uint(out, e->count);
     member(out, "address", text_of(e, ADDRESS));
@@ -276,33 +266,24 @@ static bool wanted(const struct entry *e, const struct handshakes_filter *f)
 
 enum status handshakes_list(struct handshakes *h, const struct handshakes_filter *f, struct jw *out, struct err *err)
 {
-    uint8_t mem[CURSOR_MAX];
-    struct cursor at = {.kind = CURSOR_KIND, .a = INT64_MAX};
-    enum status st = cursor_read(f->cursor, CURSOR_KIND, mem, &at, err);
+    struct page p = {.limit = f->limit, .from = {.kind = PAGE_TLS_FAILURES, .a = INT64_MAX}};
+    enum status st = page_begin(&p, f->cursor, out, err);
     if (st != ST_OK) {
         return st;
     }
-    int64_t written = 0;
-    uint64_t last = 0;
-    jw_object(out);
-    jw_key(out, "items");
-    jw_array(out);
     pthread_mutex_lock(&h->lock);
     uint64_t seq = h->next_seq - 1, oldest = seq > HANDSHAKES_MAX ? seq - HANDSHAKES_MAX + 1 : 1;
-    for (; seq >= oldest && written < f->limit; seq--) {
+    for (; seq >= oldest; seq--) {
         const struct entry *e = h->ring[seq % HANDSHAKES_MAX];
-        if (e != NULL && seq < (uint64_t)at.a && wanted(e, f)) {
-            write_entry(e, out);
-            last = seq;
-            written++;
+        if (e == NULL || (int64_t)seq >= p.from.a || !wanted(e, f)) {
+            continue;
         }
+        if (!page_room(&p)) {
+            break;
+        }
+        write_entry(e, out);
+        page_wrote(&p, (struct cursor){.a = (int64_t)seq});
     }
-    bool more = seq >= oldest && written == f->limit;
     pthread_mutex_unlock(&h->lock);
-    jw_array_end(out);
-    jw_key(out, "next");
-    const struct cursor next = {.kind = CURSOR_KIND, .a = (int64_t)last};
-    st = cursor_write(more ? &next : NULL, out, err);
-    jw_object_end(out);
-    return st;
+    return page_end(&p, err);
 }

@@ -1,9 +1,13 @@
 #include "core/ids.h"
 
+#include <inttypes.h>
 #include <stdatomic.h>
+#include <stdio.h>
 
 #include "base/clock.h"
 #include "base/rand.h"
+#include "base/reader.h"
+#include "net/crypto.h"
 
 #define ID_EPOCH_MS INT64_C(1704067200000) // 2024-01-01T00:00:00Z
 #define ID_SEQ_BITS 21
@@ -25,4 +29,25 @@ uint64_t id_new(void)
             return id;
         }
     }
+}
+
+void row_id_text(uint64_t row, char dst[ROW_ID_LEN + 1])
+{
+    (void)snprintf(dst, ROW_ID_LEN + 1, "%016" PRIx64, row);
+}
+
+bool row_id_parse(struct slice text, uint64_t *ret)
+{
+    uint8_t mem[sizeof(*ret)];
+    struct buf b = buf_fixed(mem, sizeof(mem));
+    if (text.len != ROW_ID_LEN || !hex_decode(text, &b)) {
+        return false;
+    }
+    struct reader r = reader_make(buf_view(&b));
+    uint64_t row = rd_u64(&r);
+    if (r.failed || row > INT64_MAX) {
+        return false;
+    }
+    *ret = row;
+    return true;
 }

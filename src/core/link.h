@@ -13,6 +13,7 @@
 #include "net/loop.h"
 
 struct link;
+struct hold;
 
 enum down_kind {
     DOWN_PUBLISH, // topic + payload to the device, at least once within this connection
@@ -51,7 +52,10 @@ struct link {
     bool takes_commands;        // core thread only: subscribed to its commands
     _Atomic uint32_t in_flight; // messages received and not yet counted as stored or refused
     _Atomic uint64_t sent; // I/O thread writes: highest place of the durable queue that left; read when it has ended
-    void *front;           // I/O thread; the front's connection, NULL before it is one and after it has ended
+    _Atomic bool full;     // I/O thread writes: no room for what need not come here, a member of a shared subscription
+    _Atomic uint32_t retaining; // the broker's: subscriptions whose retained messages are on their way
+    struct hold *hold;          // I/O thread; the broker's: what waits for them
+    void *front;                // I/O thread; the front's connection, NULL before it is one and after it has ended
     // I/O thread; the front's: called with a message for a connection that may have ended meanwhile. Takes `d`.
     void (*deliver)(struct link *l, struct down *d);
 };

@@ -60,6 +60,7 @@ struct principal {
     enum principal_kind kind;
     uint32_t tenant;       // row id
     uint64_t row;          // row id of the token, device or claim
+    uint64_t lineage;      // of a device: which of its credentials it came in with (identity/lineage.h); 0: not known
     uint64_t perms;        // bit per enum perm
     char name[ID_MAX + 1]; // operator token name, device id, claim id, "system"
     char addr[64];         // where from: "192.0.2.1:1234", "" for the system

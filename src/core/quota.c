@@ -8,6 +8,7 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "base/map.h"
+#include "core/limit.h"
 #include "core/metrics.h"
 
 #define SECOND_NS 1000000000LL
@@ -352,9 +353,11 @@ static int64_t client_rates(struct quota *q, struct quotas *all, size_t bytes, i
     int64_t by_bytes = fill(&q->bytes_ns, bytes, c->client_bytes, c->client_bytes_burst, now_ns);
     if (by_messages > 0) {
         count(&all->met_client[QUOTA_MESSAGES]);
+        limit_met(LIMIT_CLIENT_MESSAGES, q->share != NULL ? q->share->tenant->row : 0, SLICE(""));
     }
     if (by_bytes > 0) {
         count(&all->met_client[QUOTA_BYTES]);
+        limit_met(LIMIT_CLIENT_BYTES, q->share != NULL ? q->share->tenant->row : 0, SLICE(""));
     }
     return max_of(by_messages, by_bytes);
 }

@@ -359,6 +359,13 @@ static struct addr addr_of(const struct sockaddr_storage *from)
 
 void conn_accept(struct loop *l, struct listener *ln, int fd, const struct sockaddr_storage *peer)
 {
+    const struct addr from = addr_of(peer);
+    bool proxied = admission_is_proxy(listener_conf(ln)->admission, &from); // who it speaks for is asked about then
+    if (!proxied && listener_bans(ln, &from)) {
+        listener_conn_gone(ln);
+        close(fd);
+        return;
+    }
     struct conn *c = new_conn(l, ln, fd);
     if (c == NULL) {
         listener_conn_refused(ln);
@@ -366,10 +373,10 @@ void conn_accept(struct loop *l, struct listener *ln, int fd, const struct socka
         return;
     }
     loop_touch(l);
-    c->peer = addr_of(peer);
+    c->peer = from;
     add_stranger(c);
     timer_start(&c->timer, c->service->open_timeout_ms, 0);
-    if (!admission_is_proxy(admission_of(c), &c->peer)) {
+    if (!proxied) {
         conn_peer_known(c);
     }
     conn_listen(c);

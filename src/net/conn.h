@@ -25,6 +25,7 @@
 
 struct conn;
 struct listener;
+struct addr;
 struct admission;
 
 enum close_cause {
@@ -91,6 +92,10 @@ struct listen_conf {
     uint32_t handshakes_max; // TLS handshakes at once on a loop, of all listeners; others wait. 0: CONN_HANDSHAKES
     struct admission
         *admission; // who may connect (net/admission.h), may be shared; outlives the listener; NULL: everybody
+    // Whether this address may not connect at all: asked when it is known, before anything is read or made for the connection, or
+    // behind a PROXY header. On the loops' threads, for each connection: quick. NULL: nobody is banned.
+    bool (*banned)(void *arg, const struct addr *peer);
+    void *banned_arg;
     // What is spoken on a plain connection, and on a TLS one whose client chose no protocol (ALPN) or one that is not below.
     // Until the handshake is over its limits hold.
     struct conn_service service;

@@ -268,6 +268,10 @@ static void take_peer(struct conn *c, const struct proxy_header *h)
 // What stood behind the header belongs to the connection proper.
 static void read_behind_header(struct conn *c, size_t used)
 {
+    if (listener_bans(c->listener, &c->peer)) {
+        conn_abort(c, CLOSE_LOCAL, "the address is banned");
+        return;
+    }
     buf_consume(&c->in, used);
     c->spoke = c->in.len > 0;
     if (c->tls == NULL) {

@@ -145,10 +145,21 @@ bool listener_is_tls(const struct listener *ln);
 struct tls_ctx *listener_tls(struct listener *ln); // a reference of the caller's, NULL: plain
 void listener_conn_gone(struct listener *ln);
 void listener_conn_refused(struct listener *ln);
+bool listener_bans(struct listener *ln, const struct addr *peer); // counted and said when it does
 void listener_tls_failed(struct listener *ln);
 // A log line about a connection that is not let in or thrown out, of each kind every ten seconds at most: strangers decide how
 // often it happens.
-enum say { SAY_FULL, SAY_DESCRIPTORS, SAY_SOURCE, SAY_CROWDED, SAY_PROXY, SAY__COUNT };
+enum say {
+    SAY_FULL,
+    SAY_DESCRIPTORS,
+    SAY_SOURCE,
+    SAY_CROWDED,
+    SAY_PROXY,
+    SAY_BANNED,
+    SAY_RATE,
+    SAY_HANDSHAKES,
+    SAY__COUNT
+};
 void listener_say(struct listener *ln, enum say what, const char *peer, const char *why);
 
 #endif

@@ -73,6 +73,7 @@ static void begin_tls(struct conn *c, const struct tls_hello *hello)
     if (tls_gate_enter(gate, &c->tls->seat, max, tls_resumes(ctx, hello), loop_now_ms(c->loop))) {
         start_tls(c, hello, ctx);
     } else {
+        listener_say(c->listener, SAY_HANDSHAKES, "", "as many as may run at once do: tls.handshakes_max");
         conn_listen(c); // to nothing: it waits unread
     }
     tls_unref(ctx);

@@ -148,12 +148,26 @@ void listener_say(struct listener *ln, enum say what, const char *peer, const ch
                                                   [SAY_DESCRIPTORS] = "connections are refused",
                                                   [SAY_SOURCE] = "connection refused",
                                                   [SAY_CROWDED] = "connection dropped",
-                                                  [SAY_PROXY] = "connection without a valid PROXY header"};
+                                                  [SAY_PROXY] = "connection without a valid PROXY header",
+                                                  [SAY_BANNED] = "connection refused",
+                                                  [SAY_RATE] = "accepting waits",
+                                                  [SAY_HANDSHAKES] = "TLS handshakes wait"};
     int64_t now = clock_mono_us();
     int64_t said = atomic_load(&ln->said_us[what]);
     if ((said == 0 || now - said > SAY_EVERY_US) && atomic_compare_exchange_strong(&ln->said_us[what], &said, now)) {
         log_warn("net", texts[what], LOGU("port", ln->port), LOGS("peer", peer), LOGS("why", why));
     }
+}
+
+bool listener_bans(struct listener *ln, const struct addr *peer)
+{
+    char text[ADDR_TEXT_MAX];
+    if (ln->conf.banned == NULL || !ln->conf.banned(ln->conf.banned_arg, peer)) {
+        return false;
+    }
+    listener_conn_refused(ln);
+    listener_say(ln, SAY_BANNED, addr_text(peer, text), "the address is banned");
+    return true;
 }
 
 // As many as may be are open. A stranger makes room; else the peers wait in the kernel's queue until somebody leaves.
@@ -192,6 +206,7 @@ static bool may_accept(struct acceptor *a, bool waits)
     }
     int64_t wait_us = admission_wait_us(ln->conf.admission, clock_mono_us());
     if (wait_us > 0) {
+        listener_say(a->listener, SAY_RATE, "", "more connections come than listen.accept_rate allows");
         pause_for(a, (uint32_t)(wait_us / 1000) + 1);
     }
     return wait_us == 0;

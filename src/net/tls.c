@@ -416,3 +416,8 @@ int64_t tls_staple_until_us(const struct tls_ctx *ctx)
 {
     return ctx->sites[0].ocsp_until_us;
 }
+
+const char *tls_staple_wrong(const struct tls_ctx *ctx)
+{
+    return ctx->sites[0].ocsp_wrong;
+}

@@ -28,8 +28,10 @@ struct tls_server_conf {
     // PEM, revocation lists. A CA that has one here is checked, with all below it; a list that ran out refuses its CA's
     // certificates. NULL: none
     const char *crl_file;
-    const char *ocsp_file; // DER, OCSP response about cert_file, sent to clients that ask while it is valid; NULL: none
-    const char *alpn[4];   // NULL-terminated, in order of preference; no match and client offers ALPN: handshake fails
+    // DER, OCSP response about cert_file, sent to clients that ask while it is valid; one that does not fit is left out, see
+    // tls_staple_wrong. NULL: none
+    const char *ocsp_file;
+    const char *alpn[4]; // NULL-terminated, in order of preference; no match and client offers ALPN: handshake fails
     // Who offers this protocol and is to get it is not asked for a certificate (a browser would ask its user). A literal; NULL: all
     // are asked.
     const char *alpn_certless;
@@ -56,6 +58,9 @@ void tls_unref(struct tls_ctx *ctx);
 bool tls_revoked(const struct tls_ctx *ctx, const uint8_t issuer_serial[16]);
 // Wall clock of the end of the stapled response; 0: there is none. Any thread.
 int64_t tls_staple_until_us(const struct tls_ctx *ctx);
+// Why the response in ocsp_file is not sent (RFC 6960 section 3.2: it must be about this certificate, signed by its CA or a
+// responder of it, say "good", and be valid by now); NULL: it is, or there is none. A literal. Any thread.
+const char *tls_staple_wrong(const struct tls_ctx *ctx);
 
 // What a finished handshake knows of the peer; valid as long as the connection.
 struct tls_peer {

@@ -65,6 +65,7 @@ struct tls_site {
     uint8_t context[32]; // of everything a resumed session must have been checked against
     struct buf ocsp;     // DER
     int64_t ocsp_until_us;
+    const char *ocsp_wrong; // why the response is left out, a literal; NULL: there is none, or it is sent
 };
 struct tls_ctx {
     _Atomic uint32_t refs;

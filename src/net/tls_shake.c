@@ -71,10 +71,34 @@ void tls_shake_keep_session(struct tls_shake *k)
     (void)tls_cache_put(k->ctx->cache, s); // without memory there is no resumption, nothing worse
 }
 
+// The keys of the exchange: nothing asks for them again, and what is not there cannot be read out. OpenSSL keeps the shells.
+static void forget_key(EVP_PKEY *key)
+{
+    if (key != NULL) {
+        (void)EVP_PKEY_set_type(key, EVP_PKEY_EC); // gives up what it held; of which kind it then is does not matter
+        EVP_PKEY_free(key);
+    }
+}
+
+static void forget_exchange(SSL *ssl)
+{
+    EVP_PKEY *ours = NULL, *theirs = NULL;
+    (void)SSL_get_tmp_key(ssl, &ours);
+    (void)SSL_get_peer_tmp_key(ssl, &theirs);
+    forget_key(ours);
+    forget_key(theirs);
+    STACK_OF(SSL_CIPHER) *offered = SSL_get_client_ciphers(ssl);
+    if (offered != NULL) {
+        sk_SSL_CIPHER_zero(offered);
+        (void)sk_SSL_CIPHER_reserve(offered, 1); // exactly so many: it shrinks
+    }
+}
+
 void tls_shake_end(struct tls_shake *k)
 {
     SSL_set_msg_callback(k->ssl, NULL);
     SSL_set_app_data(k->ssl, NULL);
+    forget_exchange(k->ssl);
     // An open connection needs none of what its session holds, which is up to 5 KB with the client's certificate and chain.
     // All of a version share a blank one.
     int v13 = SSL_version(k->ssl) == TLS1_3_VERSION;

@@ -59,7 +59,9 @@ static const struct conf_key tls_keys[] = {
      .type = CONF_STRING,
      .dflt = "",
      .reload = true,
-     .help = "OCSP response (DER) about tls.cert_file, given to clients that ask for it while it is valid."},
+     .help =
+         "OCSP response (DER) about tls.cert_file, given to clients that ask for it while it is valid. One that is not "
+         "about this certificate or not signed by its CA is left out, and logged."},
     {.name = "tls.sni",
      .type = CONF_LIST,
      .dflt = "",
@@ -303,6 +305,11 @@ struct tls_ctx *tls_setup_context(struct tls_setup *s, const struct conf *conf, 
 {
     struct tls_ctx *ctx = NULL;
     (void)with_conf(s, conf, offer, make_context, &ctx, err);
+    const char *wrong = ctx != NULL ? tls_staple_wrong(ctx) : NULL;
+    if (wrong != NULL && !offer->certless) { // once: the listeners' contexts share the file
+        log_warn("tls", "the OCSP response is left out", LOGS("file", conf_str(conf, "tls.ocsp_file")),
+                 LOGS("error", wrong));
+    }
     return ctx;
 }
 

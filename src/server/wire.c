@@ -338,6 +338,11 @@ static enum status open_admission(struct server *s, struct err *err)
     return st;
 }
 
+static bool banned(void *arg, const struct addr *peer)
+{
+    return ban_peer(arg, peer);
+}
+
 static enum status open_listener(struct server *s, unsigned kind, struct err *err)
 {
     const char *addr = conf_str(s->conf, listener_kinds[kind].key);
@@ -354,6 +359,8 @@ static enum status open_listener(struct server *s, unsigned kind, struct err *er
     lc.addr = addr;
     lc.conns_max = conf_u32(s->conf, "listen.connections_max");
     lc.admission = s->admission;
+    lc.banned = listener_kinds[kind].http ? NULL : banned; // bans are lifted over the API
+    lc.banned_arg = s->core;
     lc.tls = listener_kinds[kind].tls ? s->tls[listener_kinds[kind].http] : NULL;
     lc.handshakes_max = (uint32_t)conf_int(s->conf, "tls.handshakes_max");
     lc.loops = s->loops;

@@ -458,6 +458,11 @@ enum status ts_count(struct ts *t, struct ts_device *d, unsigned counter, uint64
         t, (struct ts_tally){.d = d, .n = n, .counter = (uint8_t)counter, .of_device = true, .of_tenant = true});
 }
 
+uint64_t ts_next_commit(const struct ts *t)
+{
+    return t->seq + 1;
+}
+
 bool ts_staged(const struct ts *t)
 {
     return !t->settling && (t->staged_len > 0 || t->tally_len > 0);

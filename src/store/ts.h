@@ -61,6 +61,9 @@ void ts_counters(struct ts *t, uint64_t device,
                  uint64_t out[TS_COUNTERS]); // committed values; zeros when unknown
 void ts_tenant_counters(const struct ts *t, uint32_t tenant, uint64_t out[TS_COUNTERS]);
 
+// Numbers ts_commit in order, through all starts. What another store keeps of it before is known to be durable here when this is
+// larger; a commit that fails leaves its number to the next.
+uint64_t ts_next_commit(const struct ts *t);
 bool ts_staged(const struct ts *t); // something waits for ts_commit or ts_abandon
 enum status ts_commit(struct ts *t,
                       struct err *err); // sync; ST_FULL: nothing of this batch is stored, stage again later

@@ -11,6 +11,7 @@ that neither of them used: above a few percent rates and latencies mean little.
 Peers: mosquitto from the package; --peer adds another broker's binary, with tests/bench/peers/NAME.conf or TEMPLATE (see servers.py).
 """
 import argparse
+import contextlib
 import json
 import os
 import random
@@ -30,6 +31,7 @@ from servers import HERE, Floor, Muster, Peer, muster, tool  # noqa: E402
 RUNS = int(os.environ.get("RUNS", "3"))
 STORM_S = 120
 TICK = os.sysconf("SC_CLK_TCK")
+NEEDED = ("muster", "muster-agent", "mqttload", "floor", "certs")
 
 
 class Row:
@@ -124,13 +126,29 @@ def number(x):
 
 class Bench:
     def __init__(self, args):
-        self.work = tempfile.mkdtemp(prefix="muster-bench-")
         self.scale, self.runs = (0.1, 1) if args.quick else (1, RUNS)
         self.results = []
+        self.ends = contextlib.ExitStack()  # whatever happens, what was started is ended, the newest first
+        try:
+            self.begin(args)
+        except BaseException:
+            self.close()
+            raise
+
+    def begin(self, args):
+        for name in NEEDED:
+            if not os.path.exists(tool(name)):
+                raise SystemExit(f"{tool(name)} is missing; `make benches` builds what a bench needs")
+        self.work = tempfile.mkdtemp(prefix="muster-bench-")
+        self.ends.callback(shutil.rmtree, self.work, ignore_errors=True)
+        tempfile.tempdir = self.work  # servers' directories and logs too
         self.muster = Muster(self.work)
+        self.ends.callback(self.muster.remove)
+        self.muster.start()
         self.floor = Floor(self.work, self.muster.files)
         self.peers = [] if args.no_peers else [self.peer(p) for p in ["mosquitto=mosquitto"] + args.peer]
         for s in self.others():
+            self.ends.callback(s.end)
             s.start()
 
     def others(self):
@@ -146,11 +164,7 @@ class Bench:
         return Peer(name, binary, os.path.abspath(template), self.work, self.muster.files)
 
     def close(self):
-        for s in self.others():
-            if s.process and s.process.poll() is None:
-                s.stop()
-        self.muster.remove()
-        shutil.rmtree(self.work, ignore_errors=True)
+        self.ends.close()
 
     # ---- showing ----
 
@@ -248,6 +262,12 @@ class Bench:
 
     # ---- connections held ----
 
+    def generator(self, *args):
+        """A load generator that runs on."""
+        p = subprocess.Popen([tool("mqttload"), *args], stdout=subprocess.PIPE, text=True)
+        self.ends.callback(lambda: p.poll() is None and p.kill())
+        return p
+
     def hold(self, server, kind, clients, processes):
         """Clients that stay, in so many processes; returns the processes and how many each holds."""
         held = []
@@ -262,9 +282,7 @@ class Bench:
                 mine[mine.index("--users") + 1] = part
             mine += ["--tls", "--ca", self.muster.files["ca"]] if kind != "plain" else []
             mine += ["--id", "m%c", "--certs", self.muster.certs] if kind == "mtls" else ["--prefix", f"hold{i}-"]
-            p = subprocess.Popen([tool("mqttload"), "--hold", "--clients", str(each), "--port", str(server.ports[kind]), "--burst", "100", *mine],
-                                 stdout=subprocess.PIPE, text=True)
-            held.append(p)
+            held.append(self.generator("--hold", "--clients", str(each), "--port", str(server.ports[kind]), "--burst", "100", *mine))
         for p in held:
             json.loads(p.stdout.readline())
         return held
@@ -290,7 +308,7 @@ class Bench:
             s.start()
             subprocess.run([tool("mqttload"), "--clients", str(clients), "--cycles", str(clients), "--burst", "8", "--port", str(s.ports["plain"]),
                             *s.options(clients, "plain")], check=True, capture_output=True, timeout=600)
-            self.release(self.hold(s, kind, 200, 1))
+            self.release(self.hold(s, kind, min(200, clients // 50), 1))  # few: the memory they leave is used again, and not counted
             time.sleep(1)
             before = memory_kb(s.pid)
             held = self.hold(s, kind, clients, processes)
@@ -309,8 +327,8 @@ class Bench:
         print(title, flush=True)
         medians = {}
         for s in [self.muster] + self.peers:
-            p = subprocess.Popen([tool("mqttload"), "--hold", "--reconnect", "--clients", str(clients), "--port", str(s.ports["mtls"]), "--burst", str(clients),
-                                  "--tls", "--ca", self.muster.files["ca"], "--id", "m%c", "--certs", self.muster.certs], stdout=subprocess.PIPE, text=True)
+            p = self.generator("--hold", "--reconnect", "--clients", str(clients), "--port", str(s.ports["mtls"]), "--burst", str(clients), "--tls", "--ca",
+                               self.muster.files["ca"], "--id", "m%c", "--certs", self.muster.certs)
             json.loads(p.stdout.readline())
             s.kill()
             s.start()

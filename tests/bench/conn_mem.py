@@ -60,7 +60,7 @@ class Clients:
         for i in range(2):
             users = f"{work}/users{i}"
             args = [os.path.join(BUILD, "mqttload"), "--port", str(server.ports["mqtts" if tls else "mqtt"]), "--users", users, "--clients",
-                    str(n // 2), "--idle", "--seconds", "600"] + (["--tls", "--ca", server.ca] if tls else [])
+                    str(n // 2), "--hold"] + (["--tls", "--ca", server.ca] if tls else [])
             self.processes.append(subprocess.Popen(args, stdout=subprocess.PIPE))
         muster.wait_for("the connections", lambda: server.metric("muster_mqtt_connections") >= n // 2 * 2, 120, 0.5)
         time.sleep(2)

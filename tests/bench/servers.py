@@ -75,6 +75,11 @@ class Peer:
         self.process.kill()
         self.process.wait()
 
+    def end(self):
+        """In whatever state it is."""
+        if self.process and self.process.poll() is None:
+            self.stop()
+
     @property
     def pid(self):
         return self.process.pid
@@ -112,8 +117,8 @@ class Muster:
     def __init__(self, work):
         self.work = work
         # 16 clients that do nothing but come and go are no flapping devices here; bounds of one client as high as the peers'.
-        self.server = muster.Server(args=["--ban.flapping_connects=0", "--mqtt.send_max=8192", "--mqtt.queue_max=1000000"])
-        self.allow_topics()
+        self.server = muster.Server(args=["--ban.flapping_connects=0", "--mqtt.send_max=8192", "--mqtt.queue_max=1000000"], start=False)
+        self.allowed = False
         self.devices = self.certificates = 0
         self.import_rate = 0
         self.users = os.path.join(work, "users")
@@ -124,6 +129,9 @@ class Muster:
 
     def start(self):
         self.server.start()
+        if not self.allowed:
+            self.allow_topics()
+            self.allowed = True
 
     def stop(self):
         self.server.stop()
@@ -132,7 +140,9 @@ class Muster:
         self.server.kill()
 
     def remove(self):
-        self.server.stop()
+        """The process, in whatever state it is, and its files."""
+        if self.server.process is not None and self.server.process.poll() is None:
+            self.server.kill()
         shutil.rmtree(self.server.data, ignore_errors=True)
         if os.path.exists(self.server.log_path):
             os.unlink(self.server.log_path)

@@ -12,7 +12,6 @@ import argparse
 import os
 import random
 import shutil
-import signal
 import subprocess
 import sys
 import tempfile
@@ -105,15 +104,7 @@ class Guest(muster.Server):
 
     def cut(self):
         """Power off, for the kernel and everything in it; returns when no process of it is left to touch the disk."""
-        end = time.monotonic() + 10
-        while time.monotonic() < end:
-            try:
-                os.killpg(self.process.pid, signal.SIGKILL)
-            except ProcessLookupError:
-                break
-            self.process.poll()
-            time.sleep(0.002)
-        self.process.wait()
+        muster.kill_group(self.process)
 
     kill = cut
 

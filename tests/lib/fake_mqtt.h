@@ -35,7 +35,7 @@ struct conn {
     uint64_t id;
     void *user;
     struct buf in, out;
-    bool paused, resume, closing, authenticated, loopback;
+    bool paused, resume, closing, aborted, authenticated, loopback;
     char close_text[256];
     const char *peer;
     struct tls_peer *tls;
@@ -200,6 +200,12 @@ void conn_resume(struct conn *c)
 {
     c->resume = c->paused;
     c->paused = false;
+}
+void conn_abort(struct conn *c, enum close_cause cause, const char *text)
+{
+    (void)cause;
+    (void)text;
+    c->closing = c->aborted = true;
 }
 void conn_close(struct conn *c, const char *text)
 {
@@ -383,6 +389,10 @@ void ingest_failed(struct ingest *in, struct link *from, enum status why)
     in->failed[why]++;
     atomic_fetch_sub(&from->in_flight, 1);
 }
+void ingest_flush(struct ingest *in)
+{
+    (void)in;
+}
 size_t ingest_pending(const struct ingest *in)
 {
     return in->len;
@@ -452,10 +462,12 @@ struct fake_broker {
     uint8_t qos;
     bool retain;
     unsigned published, given_back, flushes;
+    bool taken_over; // another connection has the session of whoever publishes
     char filter[64]; // of the last subscribe
     struct broker_sub sub;
     enum status sub_status, open_status;
     size_t pending;
+    unsigned mores, slow_dropped;
     struct permit *permit; // of the last open, borrowed
     int permits;           // references
 };
@@ -471,6 +483,28 @@ void broker_loop_serve(struct broker_loop *bl, const struct broker_front *front)
 {
     (void)bl;
     fake_broker.front = *front;
+}
+void broker_slow_dropped(struct broker_loop *bl, struct broker_session *s, struct link *link, struct slow *sl)
+{
+    (void)bl;
+    (void)link;
+    (void)s;
+    sl->dropped++;
+    fake_broker.slow_dropped++;
+}
+void broker_slow_room(struct broker_loop *bl, struct broker_session *s, struct link *link, struct slow *sl, bool ended)
+{
+    (void)bl;
+    (void)s;
+    (void)link;
+    (void)ended;
+    *sl = (struct slow){0};
+}
+void broker_more(struct broker_loop *bl, struct link *link)
+{
+    (void)bl;
+    (void)link;
+    fake_broker.mores++;
 }
 struct permit *permit_ref(struct permit *p)
 {
@@ -673,12 +707,17 @@ void broker_give_back(struct broker_loop *bl, struct message *msg, uint64_t shar
     fake_broker.given_back++;
     message_unref(msg);
 }
-enum status broker_inbound_put(struct tx *tx, struct broker_session *s, uint16_t packet_id, struct err *err)
+enum status broker_inbound_put(struct tx *tx, const struct broker_session *s, uint64_t conn, uint16_t packet_id,
+                               bool staged, bool *ret_new, struct err *err)
 {
     (void)tx;
+    (void)conn;
     (void)err;
-    if (s->inbound_len < 16) {
-        s->inbound[s->inbound_len++] = packet_id;
+    (void)staged;
+    *ret_new = !fake_broker.taken_over;
+    struct broker_session *mine = fake_broker.last;
+    if (*ret_new && mine == s && mine->inbound_len < 16) {
+        mine->inbound[mine->inbound_len++] = packet_id;
     }
     return ST_OK;
 }

@@ -52,6 +52,34 @@ def free_port():
     raise RuntimeError("no free port")
 
 
+def lives(group):
+    """Whether a process of this group still runs. What is dead may stay in the list until its parent has looked."""
+    for pid in filter(str.isdigit, os.listdir("/proc")):
+        try:
+            with open(f"/proc/{pid}/stat") as f:
+                state, _, its_group = f.read().rsplit(")", 1)[1].split()[:3]
+            if int(its_group) == group and (state not in "ZX" or len(os.listdir(f"/proc/{pid}/task")) > 1):
+                return True
+        except OSError:
+            pass  # gone meanwhile
+    return False
+
+
+def kill_group(process):
+    """SIGKILL to it and all it has started; returns when none of them can do anything any more."""
+    end = time.monotonic() + 10
+    while time.monotonic() < end:
+        try:
+            os.killpg(process.pid, signal.SIGKILL)
+        except ProcessLookupError:
+            break
+        process.poll()
+        if not lives(process.pid):
+            break
+        time.sleep(0.002)
+    process.wait()
+
+
 class Server:
     """A server in a directory of its own. `kill()` is kill -9; `start()` again continues on the same data."""
     host = "127.0.0.1"
@@ -70,7 +98,8 @@ class Server:
     def start(self):
         command = self.prefix + [os.path.join(self.bin, "muster"), "serve", "--data", self.data]
         for name in ("mqtts", "https") + (("mqtt", "http") if self.plain else ()):
-            command += [f"--{name}", f"127.0.0.1:{self.ports.get(name) or free_port()}"]  # a restart keeps its ports
+            host = "127.0.0.1" if name == "https" else self.host  # the command line calls localhost
+            command += [f"--{name}", f"{host}:{self.ports.get(name) or free_port()}"]  # a restart keeps its ports
         log = open(self.log_path, "ab")
         started = time.monotonic()
         self.process = subprocess.Popen(command + self.args, stdout=subprocess.PIPE, stderr=log, stdin=subprocess.DEVNULL,
@@ -97,16 +126,7 @@ class Server:
 
     def kill(self):
         """Power off for this process: SIGKILL to its whole group; returns when every member is gone (strace's child too)."""
-        group = self.process.pid
-        end = time.monotonic() + 10
-        while time.monotonic() < end:
-            try:
-                os.killpg(group, signal.SIGKILL)
-            except ProcessLookupError:
-                break
-            self.process.poll()
-            time.sleep(0.002)
-        self.process.wait()
+        kill_group(self.process)
         self.process.stdout.close()
 
     def stop(self):

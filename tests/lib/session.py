@@ -55,11 +55,14 @@ class Session:
             head += b"\x05\x11" + struct.pack("!I", self.expiry_s) if self.expiry_s else b"\0"
         return mqtt.packet(0x10, head + payload)
 
+    def connect_socket(self):
+        return socket.create_connection((self.host, self.port() if callable(self.port) else self.port), self.timeout)
+
     def open(self, clean=False, will=None):
         self.drop()
         self.acks, self.ended, self.connack, self.data = {}, None, None, b""
         try:
-            self.sock = socket.create_connection((self.host, self.port() if callable(self.port) else self.port), self.timeout)
+            self.sock = self.connect_socket()
             self.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         except OSError:
             raise Gone from None

@@ -48,6 +48,7 @@ struct client {
     size_t inbound_len;
     struct got *got;
     size_t got_len, got_at;
+    size_t room; // has_room says no when it has got so many; 0: never
     struct broker_ack acks[TB_GOT];
     size_t acks_len;
     uint64_t settled[256];
@@ -170,6 +171,16 @@ static inline void tb_on_permit(void *arg, struct link *of, struct permit *p)
     c->permits++;
     pthread_cond_broadcast(&b->wake);
     pthread_mutex_unlock(&b->lock);
+}
+
+static inline bool tb_has_room(void *arg, struct link *to)
+{
+    struct testbroker *b = arg;
+    pthread_mutex_lock(&b->lock);
+    const struct client *c = tb_client_of(to);
+    bool room = c == NULL || c->room == 0 || c->got_len < c->room;
+    pthread_mutex_unlock(&b->lock);
+    return room;
 }
 
 static inline void tb_on_down(struct link *l, struct down *d)
@@ -342,6 +353,7 @@ static inline void tb_start(struct testbroker *b)
                                        .on_acked = tb_on_acked,
                                        .on_settled = tb_on_settled,
                                        .on_permit = tb_on_permit,
+                                       .has_room = tb_has_room,
                                        .arg = b};
     for (unsigned i = 0; i < b->loops_len; i++) {
         broker_loop_serve(broker_loop(b->broker, b->loops[i]), &front);
@@ -636,6 +648,20 @@ static inline void tb_ack(struct client *c, enum broker_settle what, uint64_t va
         assert_true(tb_wait(c->b, &c->settled_len, before + 1));
         assert_int_equal(c->settled[before], value);
     }
+}
+
+static inline void tb_do_more(void *arg)
+{
+    const struct client *c = arg;
+    broker_more(c->bl, c->link);
+}
+// Room until it has got so many in all; 0: any number.
+static inline void tb_room(struct client *c, size_t room)
+{
+    pthread_mutex_lock(&c->b->lock);
+    c->room = room;
+    pthread_mutex_unlock(&c->b->lock);
+    tb_on_loop(c->loop, tb_do_more, c);
 }
 
 static inline struct got *tb_next(struct client *c)

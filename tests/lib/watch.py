@@ -1,8 +1,10 @@
 """Looks at a server from outside while something else is done to it.
 
     with Probe(server, "id", "token") as p: ...; percentile(p.take(), .99)    another device's latency, ms
+    with Delivery(server, "from", "to", token_of, "a/b") as d: ...; d.take()  from its publishing to another's getting it, ms
     with Peak(server) as m: ...; m.kb                                         the most memory it had
 """
+import itertools
 import os
 import threading
 import time
@@ -14,8 +16,8 @@ import muster
 class Probe:
     """Another device: one message at a time, and how long each acknowledgement took. It comes back when it is cut off."""
 
-    def __init__(self, server, name, token, every_s=0.02, topic="$muster/telemetry"):
-        self.server, self.name, self.token, self.every_s, self.topic = server, name, token, every_s, topic
+    def __init__(self, server, name, token, every_s=0.02, topic="$muster/telemetry", door="mqtt"):
+        self.server, self.name, self.token, self.every_s, self.topic, self.door = server, name, token, every_s, topic, door
         self.stop, self.latencies_ms, self.away, self.acked = threading.Event(), [], 0, 0
         self.thread = threading.Thread(target=self._run)
         self.thread.start()
@@ -25,7 +27,8 @@ class Probe:
         while not self.stop.is_set():
             try:
                 if client is None:
-                    client = mqtt.Client(self.server.host, self.server.ports["mqtt"], self.name, self.name, self.token, timeout=30)
+                    client = mqtt.Client(self.server.host, self.server.ports[self.door], self.name, self.name, self.token, timeout=30,
+                                         ca=self.server.ca if self.door.endswith("s") else None)
                     client.connect()
                 begin = time.monotonic()
                 if client.publish(self.topic, b'{"v":1}', qos=1) == 0:
@@ -50,6 +53,49 @@ class Probe:
     def __exit__(self, *_):
         self.stop.set()
         self.thread.join()
+
+
+class Delivery:
+    """A device that publishes to another one, both over TLS and connected all the time: how long each message was on its way."""
+
+    def __init__(self, server, publisher, subscriber, token, topic, every_s=0.01):
+        self.stop, self.latencies_ms, self.mistake, self.every_s, self.topic = threading.Event(), [], None, every_s, topic
+        self.ends = [mqtt.Client(server.host, server.ports["mqtts"], name, name, token(name), ca=server.ca, timeout=30).connect() for name in (publisher, subscriber)]
+        if self.ends[1].subscribe(topic) != [1]:
+            raise AssertionError("the subscription was refused")
+        self.thread = threading.Thread(target=self._run)
+        self.thread.start()
+
+    def _run(self):
+        publisher, subscriber = self.ends
+        try:
+            for n in itertools.count():
+                if self.stop.is_set():
+                    return
+                begin = time.monotonic()
+                publisher.publish(self.topic, str(n), qos=1, wait=False)
+                topic, payload = subscriber.recv(30)
+                self.latencies_ms.append((time.monotonic() - begin) * 1000)
+                if (topic, payload) != (self.topic, str(n).encode()):
+                    raise AssertionError(f"{payload} came instead of {n}")
+                time.sleep(self.every_s)
+        except (mqtt.Closed, OSError, TimeoutError, AssertionError) as e:
+            self.mistake = f"{type(e).__name__}: {e}"
+
+    def take(self):
+        """The latencies since the last call, sorted."""
+        out, self.latencies_ms = sorted(self.latencies_ms), []
+        assert self.mistake is None, self.mistake
+        return out
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.stop.set()
+        self.thread.join()
+        for c in self.ends:
+            c.disconnect()
 
 
 class Peak:

@@ -311,20 +311,52 @@ def bans(w):
     w.device("b1")
     c = w.connect("b1", "b1-client")
     ban = s.api("POST", "/api/v1/bans", {"kind": "device", "value": "b1", "reason": "stolen"})
+    assert ban["closed"] == 1, ban
     c.wait_closed(2)
     refused(w.client("b1"), BANNED)
     s.api("DELETE", f"/api/v1/bans/{ban['id']}")
     w.connect("b1").disconnect()
+    c = w.connect("b1", "b1-client")
     ban = s.api("POST", "/api/v1/bans", {"kind": "client_id", "value": "b1-client", "ttl": "2s"})
+    assert ban["closed"] == 1, ban
+    c.wait_closed(2)
     refused(w.client("b1", "b1-client"), BANNED)
     w.connect("b1").disconnect()
     time.sleep(2.1)
     w.connect("b1", "b1-client").disconnect()  # it has run out
+    banned_addresses(w)
+    assert s.metric('muster_banned_total{kind="device"}') >= 1
+
+
+def closed_at_once(port):
+    """The server hangs up although nothing was said."""
+    with socket.create_connection(("127.0.0.1", port), 5) as c:
+        c.settimeout(3)
+        try:
+            return c.recv(1) == b""
+        except ConnectionError:
+            return True
+
+
+def banned_addresses(w):
+    s = w.s
+    w.device("b2")
+    live, said = [w.connect("b1"), w.connect("b2")], s.log().count("the address is banned")
+    elsewhere = s.api("POST", "/api/v1/bans", {"kind": "address", "value": "192.0.2.0/24"})
+    assert elsewhere["closed"] == 0 and live[0].publish("$muster/telemetry", b'{"t":1}', qos=1) == 0
     ban = s.api("POST", "/api/v1/bans", {"kind": "address", "value": "127.0.0.0/8"})
-    refused(w.client("b1"), BANNED)
-    s.api("DELETE", f"/api/v1/bans/{ban['id']}")
+    assert ban["closed"] >= 2, ban
+    for c in live:
+        c.wait_closed(2)
+    before = s.metric('muster_banned_total{kind="address"}')
+    for port in (s.ports["mqtt"], s.ports["mqtts"]):
+        assert all(closed_at_once(port) for _ in range(20)), "a banned address was let in"
+    assert s.metric('muster_banned_total{kind="address"}') == before + 40
+    assert s.log().count("the address is banned") - said <= 2, "more than one line for each port"
+    assert s.metric("muster_mqtt_connections") == 0
+    s.api("DELETE", f"/api/v1/bans/{ban['id']}")  # the API is reachable all the same
+    s.api("DELETE", f"/api/v1/bans/{elsewhere['id']}")
     w.connect("b1").disconnect()
-    assert s.metric('muster_banned_total{kind="device"}') >= 1 and s.metric('muster_banned_total{kind="address"}') >= 1
 
 
 def limit(w, name, value):

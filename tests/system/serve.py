@@ -63,7 +63,11 @@ def check_config():
     assert p.returncode == 2 and "no-such-option" in p.stderr and "--help" in p.stderr, p
     p = serve("--io-threads", "1000", "--check-config")
     assert p.returncode == 2 and "1000" in p.stderr and "256" in p.stderr, p
+    p = serve("--reference")
+    keys = [line.split("`")[1] for line in p.stdout.splitlines() if line.startswith("| `")]
+    assert p.returncode == 0 and not p.stderr and len(keys) > 80 and "(null)" not in p.stdout, p
     p = serve("--help")
+    assert not p.stderr and all(f"--{key}=" in p.stdout for key in keys), [key for key in keys if f"--{key}=" not in p.stdout]
     assert p.returncode == 0 and all(f"--{f}" in p.stdout for f in ("data", "config", "mqtts", "https", "mqtt", "http", "io-threads", "name"))
 
 

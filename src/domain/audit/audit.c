@@ -1,18 +1,13 @@
 #include "domain/audit/audit.h"
 
-#include <inttypes.h>
-#include <stdio.h>
-
-#include "base/clock.h"
-#include "core/cursor.h"
 #include "core/ids.h"
+#include "core/member.h"
+#include "core/page.h"
 #define SQL_AUDIT_DEFINE
 #include "domain/audit/sql/audit.sql.h"
 
 // Rows looked at by one call; a filter that matches little then pages on instead of holding a reader.
 #define SCAN_MAX 20000
-
-enum { CURSOR_TIME = 1, CURSOR_OBJECT = 2 };
 
 static const char *const kind_texts[] = {
     [WHO_NOBODY] = "nobody", [WHO_OPERATOR] = "operator", [WHO_DEVICE] = "device",
@@ -57,102 +52,54 @@ static bool row_matches(struct stmt *s, const struct audit_filter *f)
            (f->object.p == NULL || slice_eq(f->object, col_text(s, 7)));
 }
 
-static void write_json_or_null(struct jw *out, const char *key, struct slice json)
-{
-    jw_key(out, key);
-    if (json.p == NULL) {
-        jw_null(out);
-    } else {
-        jw_raw(out, json);
-    }
-}
-
 static void write_row(struct stmt *s, struct jw *out)
 {
-    char time[CLOCK_RFC3339_MAX];
-    clock_rfc3339(col_i64(s, 1), time);
     int64_t kind = col_i64(s, 2);
-    char operation[17];
-    (void)snprintf(operation, sizeof(operation), "%016" PRIx64, (uint64_t)col_i64(s, 10));
     jw_object(out);
-    jw_key(out, "seq");
-    jw_int(out, col_i64(s, 0));
-    jw_key(out, "time");
-    jw_str(out, time);
-    jw_key(out, "actor_kind");
-    jw_str(out, kind >= 0 && kind <= WHO_ANONYMOUS ? kind_texts[kind] : "unknown");
-    jw_key(out, "actor");
-    jw_slice(out, col_text(s, 3));
-    jw_key(out, "address");
-    jw_slice(out, col_text(s, 4));
-    jw_key(out, "action");
-    jw_slice(out, col_text(s, 5));
-    jw_key(out, "object_kind");
-    jw_slice(out, col_text(s, 6));
-    jw_key(out, "object");
-    jw_slice(out, col_text(s, 7));
-    write_json_or_null(out, "before", col_text(s, 8));
-    write_json_or_null(out, "after", col_text(s, 9));
-    jw_key(out, "operation");
-    jw_str(out, operation);
+    jw_member_int(out, "seq", col_i64(s, 0));
+    jw_member_time(out, "time", col_i64(s, 1));
+    jw_member_str(out, "actor_kind", kind >= 0 && kind <= WHO_ANONYMOUS ? kind_texts[kind] : "unknown");
+    jw_member_text(out, "actor", col_text(s, 3));
+    jw_member_text(out, "address", col_text(s, 4));
+    jw_member_text(out, "action", col_text(s, 5));
+    jw_member_text(out, "object_kind", col_text(s, 6));
+    jw_member_text(out, "object", col_text(s, 7));
+    jw_member_json(out, "before", col_text(s, 8));
+    jw_member_json(out, "after", col_text(s, 9));
+    jw_member_row_id(out, "operation", (uint64_t)col_i64(s, 10));
     jw_object_end(out);
 }
 
-// Steps over the driving index, writes what matches, and says where it stopped.
-static enum status write_page(struct stmt *s, const struct audit_filter *f, uint8_t kind, struct jw *out,
-                              struct err *err)
-{
-    int64_t written = 0;
-    int64_t scanned = 0;
-    bool row = true;
-    struct cursor at = {.kind = kind};
-    jw_key(out, "items");
-    jw_array(out);
-    while (written < f->limit && scanned < SCAN_MAX) {
-        enum status st = stmt_step(s, &row, err);
-        if (st != ST_OK) {
-            return st;
-        }
-        if (!row) {
-            break;
-        }
-        scanned++;
-        at.a = col_i64(s, 1);
-        at.b = col_i64(s, 0);
-        if (row_matches(s, f)) {
-            write_row(s, out);
-            written++;
-        }
-    }
-    jw_array_end(out);
-    jw_key(out, "next");
-    return cursor_write(row ? &at : NULL, out, err);
-}
-
+// Steps over the driving index and writes what matches.
 enum status audit_list(struct tx *tx, const struct audit_filter *f, struct jw *out, struct err *err)
 {
-    uint8_t kind = f->object.p != NULL ? CURSOR_OBJECT : CURSOR_TIME;
-    uint8_t mem[CURSOR_MAX];
-    struct cursor from = {.kind = kind, .a = INT64_MAX, .b = INT64_MAX};
-    enum status st = cursor_read(f->cursor, kind, mem, &from, err);
+    bool by_object = f->object.p != NULL;
+    struct page p = {.limit = f->limit,
+                     .scan_max = SCAN_MAX,
+                     .from = {.kind = by_object ? PAGE_AUDIT_OBJECT : PAGE_AUDIT_TIME, .a = INT64_MAX, .b = INT64_MAX}};
+    enum status st = page_begin(&p, f->cursor, out, err);
     if (st != ST_OK) {
         return st;
     }
-    STMT(s, tx->db, &sql_audit[kind == CURSOR_OBJECT ? SQL_AUDIT_BY_OBJECT : SQL_AUDIT_BY_TIME]);
+    STMT(s, tx->db, &sql_audit[by_object ? SQL_AUDIT_BY_OBJECT : SQL_AUDIT_BY_TIME]);
     stmt_bind_i64(s, 1, tx->who->tenant);
-    if (kind == CURSOR_OBJECT) {
+    if (by_object) {
         stmt_bind_text(s, 2, f->object);
-        stmt_bind_i64(s, 3, from.b);
+        stmt_bind_i64(s, 3, p.from.b);
     } else {
         stmt_bind_i64(s, 2, f->from_us);
         stmt_bind_i64(s, 3, f->to_us);
-        stmt_bind_i64(s, 4, from.a);
-        stmt_bind_i64(s, 5, from.b);
+        stmt_bind_i64(s, 4, p.from.a);
+        stmt_bind_i64(s, 5, p.from.b);
     }
-    jw_object(out);
-    st = write_page(s, f, kind, out, err);
-    if (st == ST_OK) {
-        jw_object_end(out);
+    while (page_next(&p, s, err)) {
+        struct cursor key = {.a = col_i64(s, 1), .b = col_i64(s, 0)};
+        if (row_matches(s, f)) {
+            write_row(s, out);
+            page_wrote(&p, key);
+        } else {
+            page_skipped(&p, key);
+        }
     }
-    return st;
+    return page_end(&p, err);
 }

@@ -6,7 +6,6 @@
 
 #include "base/log.h"
 #include "domain/broker/broker_priv.h"
-#include "domain/broker/sql/broker_session.sql.h"
 
 #define BATCH_ITEMS   4096
 #define BATCH_BYTES   (1u << 20)
@@ -118,29 +117,6 @@ static enum status given_back(struct tx *tx, struct work *w, const struct item *
     return g != NULL ? work_publish_group(tx, w, it->msg, g, NULL, err) : ST_OK;
 }
 
-static enum status inbound_del(struct tx *tx, const struct broker_session *session, uint64_t packet_id, struct err *err)
-{
-    STMT(s, tx->db, &sql_broker_session[SQL_BROKER_SESSION_INBOUND_DEL]);
-    stmt_bind_i64(s, 1, session->row);
-    stmt_bind_i64(s, 2, (int64_t)packet_id);
-    return stmt_run(s, err);
-}
-
-// Keeps the packet id of a QoS 2 message. *ret_new false: the message does not count. It was stored before, or it comes from a
-// connection that has lost the session since: the client, whose next connection was told the ids that were stored until
-// then, sends it again there.
-static enum status inbound_new(struct tx *tx, const struct broker_session *session, const struct broker_ack *ack,
-                               bool *ret_new, struct err *err)
-{
-    STMT(s, tx->db, &sql_broker_session[SQL_BROKER_SESSION_INBOUND_NEW]);
-    stmt_bind_i64(s, 1, session->row);
-    stmt_bind_i64(s, 2, ack->packet_id);
-    stmt_bind_i64(s, 3, (int64_t)ack->conn);
-    enum status st = stmt_run(s, err);
-    *ret_new = st == ST_OK && stmt_changes(s) > 0;
-    return st;
-}
-
 static enum status store_item(struct tx *tx, struct work *w, const struct item *it, struct broker_ack *ack,
                               struct err *err)
 {
@@ -148,9 +124,10 @@ static enum status store_item(struct tx *tx, struct work *w, const struct item *
         return given_back(tx, w, it, err);
     }
     const struct broker_session *s = it->session;
-    bool once = it->msg->qos == 2 && s->row != 0 && s->ending == 0, new = true;
-    enum status st = once ? inbound_new(tx, s, ack, &new, err) : ST_OK;
+    bool once = it->msg->qos == 2 && s->row != 0, new = true;
+    enum status st = once ? broker_inbound_put(tx, s, ack->conn, ack->packet_id, false, &new, err) : ST_OK;
     if (st != ST_OK || !new) {
+        ack->status = new ? ack->status : ST_CONFLICT; // nobody is there to be told
         return st;
     }
     if (it->msg->retain) {
@@ -158,10 +135,10 @@ static enum status store_item(struct tx *tx, struct work *w, const struct item *
         st = retained_set(tx, it->msg, &by, err);
         if (st == ST_LIMIT) { // this one is refused, and nobody's queue has it
             ack->status = st;
-            return once ? inbound_del(tx, s, ack->packet_id, err) : ST_OK;
+            return once ? broker_inbound_drop(tx, s, ack->packet_id, err) : ST_OK;
         }
     }
-    return st == ST_OK && it->msg->qos > 0 ? work_publish(tx, w, it->msg, false, err) : st;
+    return st == ST_OK && it->msg->qos > 0 ? work_publish(tx, w, it->msg, once, err) : st;
 }
 
 // What comes from a connection that has lost the session since does not count: it belongs to another one's numbers.
@@ -173,13 +150,50 @@ static enum status store_settle(struct tx *tx, struct settle *se, struct err *er
         return ST_OK;
     }
     if (se->what == SETTLE_INBOUND) {
-        return inbound_del(tx, s, se->value, err);
+        return broker_inbound_drop(tx, s, (uint16_t)se->value, err);
     }
     if (s->queue == NULL || !queue_is_out(s->queue, se->value)) {
         return ST_OK;
     }
     return se->what == SETTLE_DONE ? queue_delete(tx, s, se->value, &se->there, err)
                                    : queue_received(tx, s, se->value, err);
+}
+
+// How many settles from i on are one run: of one connection, number after number, each message alone in its row. 0: none.
+static uint32_t run_at(const struct batch *b, uint32_t i)
+{
+    const struct settle *first = &b->settles[i];
+    const struct broker_session *s = first->session;
+    bool fits = first->what == SETTLE_DONE && s->link == first->link && s->ending == 0 && s->queue != NULL;
+    uint32_t n = 0;
+    for (; fits && i + n < b->settles_len; n++) {
+        const struct settle *se = &b->settles[i + n];
+        if (se->what != SETTLE_DONE || se->session != s || se->link != first->link || se->value != first->value + n ||
+            !queue_is_alone(s->queue, se->value)) {
+            break;
+        }
+    }
+    return n;
+}
+
+// Clients acknowledge in order, mostly: a run is one statement.
+static enum status store_settles(struct tx *tx, struct batch *b, struct err *err)
+{
+    enum status st = ST_OK;
+    for (uint32_t i = 0; i < b->settles_len && st == ST_OK;) {
+        struct settle *se = &b->settles[i];
+        uint32_t n = run_at(b, i);
+        if (n < 2) {
+            st = store_settle(tx, se, err);
+            i++;
+            continue;
+        }
+        st = queue_delete_run(tx, se->session, se->value, se->value + n - 1, err);
+        for (uint32_t end = i + n; i < end; i++) {
+            b->settles[i].there = true; // with the connection: queue_settled counts each once
+        }
+    }
+    return st;
 }
 
 static void batch_committed(struct core *c, void *arg)
@@ -204,11 +218,8 @@ static enum status batch_run(struct tx *tx, struct op *op, struct err *err)
     if (!tx_after_commit(tx, batch_committed, NULL, b)) {
         return err_set(err, ST_NOMEM, "no memory for messages");
     }
-    for (uint32_t i = 0; i < b->settles_len; i++) {
-        enum status st = store_settle(tx, &b->settles[i], err);
-        if (st != ST_OK) {
-            return err_wrap(err, "cannot store an acknowledgement");
-        }
+    if (store_settles(tx, b, err) != ST_OK) {
+        return err_wrap(err, "cannot store an acknowledgement");
     }
     for (uint32_t i = 0; i < b->items_len && w != NULL; i++) {
         enum status st = store_item(tx, w, &b->items[i], &b->acks[i], err);

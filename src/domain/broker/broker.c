@@ -64,6 +64,7 @@ static bool loop_init(struct broker *b, unsigned i, struct loop *l)
         return false;
     }
     batch_init(bl);
+    replay_init(bl);
     bl->hook.fn = turn_end;
     loop_on_turn_end(l, &bl->hook);
     return true;
@@ -83,7 +84,7 @@ enum status broker_new(struct core *core, struct loop *const *loops, unsigned lo
     map_init(&b->permits);
     read_settings(conf, &b->settings);
     bool ok = index_init(&b->index) && session_table_init(&b->sessions) && fans_init(b, &b->out, loops_len) &&
-              feed_init(b) && tick_init(b) && mirror_init(b) &&
+              feed_init(b) && mirror_init(b) &&
               match_cache_init(&b->cache, &b->index, loops_len, true, b->settings.match_cache);
     for (unsigned i = 0; ok && i < loops_len; i++) {
         ok = loop_init(b, i, loops[i]);
@@ -102,8 +103,8 @@ void broker_release(struct broker *b)
     match_cache_release(&b->cache);
     for (unsigned i = 0; i < b->loops_len; i++) {
         match_cache_release(&b->loops[i].cache);
+        replay_release(&b->loops[i]);
     }
-    retained_jobs_free(b);
     session_late_free(b);
     if (b->feeding != NULL) {
         feed_release(b);
@@ -141,7 +142,6 @@ void broker_free(struct broker *b)
     if (b->sessions.slots != NULL) {
         broker_release(b);
     }
-    tick_release(b);
     mirror_release(b);
     retained_forget_permits(b);
     map_release(&b->permits);
@@ -209,6 +209,7 @@ static enum status restart_rows(struct tx *tx, struct broker *b, struct err *err
     if (st != ST_OK) {
         return st;
     }
+    st = st == ST_OK ? inbound_restart(tx, err) : st;
     STMT(rows, tx->db, &sql_broker_queue[SQL_BROKER_QUEUE_ROWS]);
     bool row = false;
     st = stmt_step(rows, &row, err);
@@ -253,6 +254,13 @@ static enum status load_session(struct tx *tx, struct broker *b, struct stmt *s,
     session->marks = (uint32_t)col_i64(s, 7);
     session_list(b, session);
     broker_session_unref(session);
+    const struct queue_sum sum = {.len = (uint32_t)col_i64(s, 9),
+                                  .bytes = (uint64_t)col_i64(s, 10),
+                                  .last = (uint64_t)col_i64(s, 11),
+                                  .sent = (uint64_t)col_i64(s, 8)};
+    if (sum.len > 0 && queue_make(b, session, &sum) == NULL) {
+        return err_set(err, ST_NOMEM, "no memory for the stored queues");
+    }
     return load_subs(tx, session, err);
 }
 
@@ -290,6 +298,7 @@ enum status broker_start(struct tx *tx, void *arg, struct err *err)
     }
     broker_metrics(b);
     tick_start(b);
+    banned_start(b);
     return change_start(tx, err);
 }
 
@@ -300,14 +309,20 @@ bool broker_topic_reserved(struct slice topic)
     return slice_starts(topic, SLICE("$")) || slice_starts(topic, SLICE("devices/"));
 }
 
-// One member of the group gets the message, in turn. A group with a durable member is the core's for QoS > 0.
+// One member of the group gets the message, in turn among those with room. A group with a durable member is the core's for QoS > 0.
 static bool to_group(struct broker_loop *bl, struct match *m, struct match_group *g, struct message *msg)
 {
     if (g->len == 0 || (g->durable && msg->qos > 0)) {
         return true;
     }
-    uint32_t i = g->first + g->turn++ % g->len;
-    return fan_put(bl, m->targets[i].loop, msg, m, i);
+    for (uint32_t n = 0; n < g->len; n++) {
+        uint32_t i = g->first + g->turn++ % g->len;
+        if (!atomic_load_explicit(&m->targets[i].link->full, memory_order_relaxed)) {
+            return fan_put(bl, m->targets[i].loop, msg, m, i);
+        }
+    }
+    broker_count(COUNT_DROPPED_FULL, 1);
+    return true;
 }
 
 static bool to_loops(struct broker_loop *bl, struct match *m, struct message *msg)
@@ -335,11 +350,18 @@ static enum status may_publish(struct broker_loop *bl, const struct broker_in *i
     return ST_OK;
 }
 
+// A QoS 2 message of a durable session goes to nobody before its packet id is kept: when its session is taken over meanwhile it
+// comes again, by the other connection. The core sends it on.
+static bool after_commit(const struct broker_in *in)
+{
+    return in->publish->qos == 2 && in->session->row != 0;
+}
+
 // Is it the core's to store something of this message?
 static bool stored(const struct broker_in *in, const struct match *m)
 {
     uint8_t qos = in->publish->qos;
-    return in->publish->retain || (qos > 0 && m->durable) || (qos == 2 && in->session->row != 0);
+    return in->publish->retain || (qos > 0 && m->durable) || after_commit(in);
 }
 
 static enum status publish(struct broker_loop *bl, const struct broker_in *in, struct match *m, bool store,
@@ -356,7 +378,7 @@ static enum status publish(struct broker_loop *bl, const struct broker_in *in, s
         message_unref(msg);
         return err_set(err, ST_NOMEM, "no memory for the message");
     }
-    if (!to_loops(bl, m, msg)) {
+    if (!after_commit(in) && !to_loops(bl, m, msg)) {
         log_error("broker", "no memory to deliver a message", LOGSL("topic", in->topic));
     }
     message_unref(msg);

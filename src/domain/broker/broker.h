@@ -76,6 +76,9 @@ struct broker_front {
     // The permit of an open connection has changed; the reference is the front's. Subscriptions that are no longer allowed
     // have been removed already.
     void (*on_permit)(void *arg, struct link *of, struct permit *p);
+    // May a retained message for a new subscriber go to this connection now, without waiting there? It is asked before each.
+    // After a no the front calls broker_more when there is room. Yes for a connection that has ended. NULL: always.
+    bool (*has_room)(void *arg, struct link *to);
     void *arg;
 };
 
@@ -181,16 +184,36 @@ enum broker_settle {
 };
 void broker_settle(struct broker_loop *bl, struct broker_session *s, struct link *link, enum broker_settle what,
                    uint64_t seq_or_packet_id);
+// A connection for which messages are dropped, embedded by the front: an episode of it is told once when it begins and once,
+// with the number, when it is over: as an event (EV_QUEUE) and a log line. All zero: none.
+struct slow {
+    int64_t since_us;
+    uint64_t dropped;
+};
+// One was dropped. s NULL: nobody is told.
+void broker_slow_dropped(struct broker_loop *bl, struct broker_session *s, struct link *link, struct slow *sl);
+// There is room again, or the connection has ended. Cheap when there is no episode. An episode lasts ten seconds at least.
+void broker_slow_room(struct broker_loop *bl, struct broker_session *s, struct link *link, struct slow *sl, bool ended);
+// There is room again after has_room said no, or the connection has ended.
+void broker_more(struct broker_loop *bl, struct link *link);
 // Hands what was gathered in this turn to the core now: before an operation that must come after it (SUBSCRIBE, the end of the
 // connection).
 void broker_flush(struct broker_loop *bl);
 // A connection has ended while a QoS 1 message of a shared subscription that is not durable (delivery.seq 0, share not 0) was
-// not acknowledged, or before it was sent, or the message came when it had ended: another member gets it (4.8.2). Takes the
-// reference.
+// not acknowledged, or before it was sent, or the message came when it had ended: another member gets it (4.8.2). So it is with
+// any such message that finds no room, after link->full was set. Without a member that has room it is dropped and counted.
+// Takes the reference.
 void broker_give_back(struct broker_loop *bl, struct message *msg, uint64_t share);
-// A message with a durable effect of another module (telemetry, twin, ...) came with QoS 2: keeps its packet id in the same
-// transaction. Core thread. No effect for sessions that are not durable.
-enum status broker_inbound_put(struct tx *tx, struct broker_session *s, uint16_t packet_id, struct err *err);
+// A message with a durable effect (telemetry, twin, ...) came with QoS 2 on this connection: keeps its packet id in the same
+// transaction, before the effect. staged: the effect is in the telemetry store. *ret_new false: the connection has lost the
+// session, and the next one brings the message again; it must have no effect. Core thread. Sessions that are not durable keep
+// none: their messages are new.
+enum status broker_inbound_put(struct tx *tx, const struct broker_session *s, uint64_t conn, uint16_t packet_id,
+                               bool staged, bool *ret_new, struct err *err);
+// The message was refused after all. In the same operation.
+enum status broker_inbound_drop(struct tx *tx, const struct broker_session *s, uint16_t packet_id, struct err *err);
+// The telemetry store has failed to commit what was staged with this id; the id may stand. After the commit, core thread.
+void broker_inbound_lost(struct core *c, struct broker_session *s, uint16_t packet_id);
 
 // --- what operators see and do: sessions that outlive their connection, retained messages ------------------------------
 

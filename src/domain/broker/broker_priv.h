@@ -22,6 +22,9 @@ struct broker_settings {
     uint32_t match_cache;       // slots per thread
 };
 
+void banned_start(struct broker *b);                         // banned.c: bans end connections
+enum status inbound_restart(struct tx *tx, struct err *err); // inbound.c: ids whose points never came
+
 // --- messages that need no storing: fan.c ----------------------------------------------------------------------------
 
 // A message for all connections of a match on one loop (`only` == FAN_ALL), or for one of its targets.
@@ -61,6 +64,8 @@ struct broker_loop {
     size_t pending_bytes;
     bool hold; // what the core had no room for waits for the timer
     struct timer retry;
+    struct hold *holds; // connections with retained messages on their way
+    struct timer replay_retry;
 };
 
 // What the broker keeps of a tenant. Core thread.
@@ -87,8 +92,6 @@ struct broker {
     struct parcels **parcels;                // for each loop: messages of queues for its connections
     struct broker_session *feed, *feed_last; // whose queue is to be read on, through queue->feed_next; references
     struct feed *feeding;                    // the operation that does it
-    struct retained_job *jobs;               // retained messages on their way to new subscribers
-    struct pages *pages;                     // the operation that sends them
     struct departure *late;                  // ends of connections that the store had no room for
     struct review *review;
     struct map permits; // of owners of retained messages, by owner; emptied when policies change
@@ -126,8 +129,11 @@ enum broker_count {
     COUNT_DROPPED_FULL, // counters
     COUNT_DROPPED_EXPIRED,
     COUNT_DROPPED_DENIED,
+    COUNT_DROPPED_SUPERSEDED,
     COUNT_WILLS,
     COUNT_FOREIGN,
+    COUNT_LINEAGE_REFUSED,
+    COUNT_LINEAGE_ENDED,
     COUNT_SUBS_REVOKED,
     COUNT_MIRROR_LOST,
     COUNT__COUNT
@@ -147,12 +153,12 @@ struct parcel {
     uint32_t bytes;
     uint8_t qos;
     bool retain;
+    bool shared; // its message stands in several queues
     enum delivery_state state;
     uint32_t *ids; // malloc'ed
     uint32_t ids_len;
 };
 void parcel_release(struct parcel *p);
-bool parcel_id(struct parcel *p, uint32_t id); // its one subscription identifier; false: no memory
 
 // What one operation has to tell connections once it is durable.
 struct work {
@@ -180,6 +186,7 @@ enum status work_publish_group(struct tx *tx, struct work *w, struct message *ms
 struct queue_out {
     uint64_t seq;
     uint32_t bytes;
+    bool shared; // its message stands in several queues
 };
 //   CAUGHT UP --a message does not fit the window--> BEHIND --read to the end--> CAUGHT UP
 // Caught up: everything stored is with the connection, and what is stored next follows at once. Behind: the next page is read
@@ -192,6 +199,7 @@ struct queue {
     uint64_t bytes;
     uint32_t len;
     uint32_t window;
+    struct slow slow; // it is full
     bool behind;
     bool feeding; // on the list of those to be read on
     struct broker_session *feed_next;
@@ -200,7 +208,13 @@ struct queue {
     uint64_t out_bytes;
 };
 void queue_free(struct queue *q); // NULL is allowed
-// The session's, loaded from the store for the first time.
+// What the store says of one.
+struct queue_sum {
+    uint32_t len;
+    uint64_t bytes, last, sent; // last: the highest seq, 0: none; sent: as of struct queue
+};
+struct queue *queue_make(struct broker *b, struct broker_session *s, const struct queue_sum *sum); // NULL: no memory
+// The session's, loaded from the store when it is not in memory: those that hold something are from the start on.
 enum status queue_need(struct tx *tx, struct broker_session *s, struct queue **ret, struct err *err);
 // How a message stands in a queue.
 struct queue_put {
@@ -219,6 +233,9 @@ enum status queue_message_add(struct tx *tx, struct broker *b, const struct mess
 enum status queue_message_less(struct tx *tx, int64_t row, struct err *err);
 // Deletes one row. *ret_there: it was there.
 enum status queue_delete(struct tx *tx, const struct broker_session *s, uint64_t seq, bool *ret_there, struct err *err);
+// Those from first to last, all of them queue_is_alone.
+enum status queue_delete_run(struct tx *tx, const struct broker_session *s, uint64_t first, uint64_t last,
+                             struct err *err);
 enum status queue_received(struct tx *tx, const struct broker_session *s, uint64_t seq, struct err *err);
 // Deletes all of it, and all else the store has of the session; messages of shared subscriptions go to other members.
 enum status queue_erase(struct tx *tx, struct work *w, uint32_t tenant, int64_t session,
@@ -226,19 +243,28 @@ enum status queue_erase(struct tx *tx, struct work *w, uint32_t tenant, int64_t 
 // After commits:
 void queue_stored(struct broker *b, struct parcel *p); // pushes it when it may; takes what p holds
 void queue_settled(struct broker *b, struct broker_session *s, uint64_t seq);
-void queue_less(struct broker *b, struct queue *q, uint32_t bytes); // one message less in it
+void queue_less(struct broker *b, struct broker_session *s, uint32_t bytes); // one message less in it
 void queue_attach(struct broker *b, struct broker_session *s, uint16_t receive_max);
 void queue_detach(struct broker *b, struct broker_session *s);
-bool queue_push(struct broker *b, struct broker_session *s, struct parcel *p); // false: no room; p is untouched
-bool queue_is_out(const struct queue *q, uint64_t seq);                        // with the connection
+bool queue_push(struct broker *b, struct broker_session *s,
+                struct parcel *p);                        // false: no room or memory; p is untouched
+bool queue_is_out(const struct queue *q, uint64_t seq);   // with the connection
+bool queue_is_alone(const struct queue *q, uint64_t seq); // the same, and its message stands in no other queue
 bool queue_has_room(const struct queue *q, uint64_t seq);
 void feed_list(struct broker *b, struct broker_session *s);
 void feed_kick(struct broker *b);
 bool feed_init(struct broker *b);
 void feed_release(struct broker *b);
-// Hands out what has gathered for the loops.
+// What has gathered for the loops: room for one more, then put, then all handed out.
+bool parcels_room(struct broker *b, unsigned loop);                  // false: no memory
 void parcels_put(struct broker *b, unsigned loop, struct parcel *p); // takes what p holds
 void parcels_flush(struct broker *b);
+
+// --- queues that are full: slow.c -----------------------------------------------------------------------------------
+
+enum slow_where { SLOW_SESSION, SLOW_CONNECTION };
+void slow_queue_full(struct tx *tx, struct broker_session *s); // a message was not kept; the queue is in memory
+void slow_queue_room(struct broker *b, struct broker_session *s, bool ended); // after commits: it has become shorter
 
 // --- sessions: session.c. Core thread. -------------------------------------------------------------------------------
 
@@ -268,15 +294,28 @@ enum status retained_set(struct tx *tx, const struct message *m, const struct re
 enum status retained_drop(struct tx *tx, uint32_t tenant, struct slice topic, struct err *err);
 // For a new subscription: what the store must keep for a durable session goes into its queue now, the rest follows.
 enum status retained_send(struct tx *tx, struct broker_session *s, const struct broker_sub *sub, struct err *err);
-enum status retained_page(struct tx *tx, struct err *err); // the next of those that follow
-bool retained_pages_wait(const struct broker *b);
-void pages_kick(struct broker *b); // tick.c: retained_page soon
+// One of them, when it is still there and may be sent to the session now; else *ret NULL. The reference is the caller's.
+enum status retained_read(struct tx *tx, const struct broker_session *s, int64_t row, struct message **ret,
+                          struct err *err);
 enum status retained_expire(struct tx *tx, struct err *err);
 enum status retained_forget(struct tx *tx, uint8_t kind, uint64_t row, struct err *err); // of one owner
 enum status retained_load(struct tx *tx, struct err *err);
 void retained_free(struct tenant_state *t);
-void retained_jobs_free(struct broker *b);
 void retained_forget_permits(struct broker *b);
+
+// --- retained messages on their way to a new subscriber: replay.c ----------------------------------------------------
+
+struct replay_row {
+    uint64_t hash; // of the topic
+    int64_t row;
+};
+// Core thread, in the operation of a SUBSCRIBE and before its change of the index: these follow after its commit and SUBACK.
+enum status replay_start(struct tx *tx, struct broker_session *s, const struct broker_sub *sub,
+                         const struct replay_row *rows, size_t len, struct err *err);
+// The connection's loop: live messages of one topic for a connection with link->retaining > 0.
+void replay_deliver(struct broker_loop *bl, struct link *to, struct slice topic, const struct delivery *d, size_t n);
+void replay_init(struct broker_loop *bl);
+void replay_release(struct broker_loop *bl); // when neither loop nor core runs any more
 
 // --- wills: will.c ---------------------------------------------------------------------------------------------------
 
@@ -316,9 +355,7 @@ void batch_release(struct broker_loop *bl);
 void batch_init(struct broker_loop *bl);
 
 // tick.c: repeated work.
-bool tick_init(struct broker *b);
 void tick_start(struct broker *b);
-void tick_release(struct broker *b);
 
 // mirror.c: after the subscriptions of a tenant have changed.
 void mirror_look(struct broker *b, uint32_t tenant);

@@ -4,7 +4,7 @@
 #define SECOND 1000000LL
 #define DAY    (86400 * SECOND)
 
-const struct conf_key broker_conf[BROKER_CONF_LEN] = {
+const struct conf_key broker_conf[] = {
     {.name = "broker.session_expiry_max",
      .type = CONF_DURATION,
      .dflt = "7d",
@@ -61,3 +61,5 @@ const struct conf_key broker_conf[BROKER_CONF_LEN] = {
      .max = 16 << 20,
      .help = "Topics whose subscribers one thread remembers; raise it when messages come on more topics than this."},
 };
+_Static_assert(sizeof(broker_conf) / sizeof(broker_conf[0]) == BROKER_CONF_LEN,
+               "a key too few would be one without name and help");

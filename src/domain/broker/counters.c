@@ -1,5 +1,6 @@
 #include <stdio.h>
 
+#include "core/limit.h"
 #include "domain/broker/broker_priv.h"
 
 static struct metric metrics[COUNT__COUNT] = {
@@ -9,11 +10,11 @@ static struct metric metrics[COUNT__COUNT] = {
                                 .kind = METRIC_GAUGE},
     [COUNT_QUEUED] = {.name = "muster_mqtt_queue_messages",
                       .labels = "",
-                      .help = "Messages in durable queues that were used since the start.",
+                      .help = "Messages in durable queues.",
                       .kind = METRIC_GAUGE},
     [COUNT_QUEUED_BYTES] = {.name = "muster_mqtt_queue_bytes",
                             .labels = "",
-                            .help = "Bytes of messages in durable queues that were used since the start.",
+                            .help = "Bytes of messages in durable queues.",
                             .kind = METRIC_GAUGE},
     [COUNT_RETAINED] = {.name = "muster_mqtt_retained_messages",
                         .labels = "",
@@ -31,6 +32,10 @@ static struct metric metrics[COUNT__COUNT] = {
                               .labels = "reason=\"denied\"",
                               .help = "Messages not kept for a session.",
                               .kind = METRIC_COUNTER},
+    [COUNT_DROPPED_SUPERSEDED] = {.name = "muster_mqtt_queue_dropped_total",
+                                  .labels = "reason=\"superseded\"",
+                                  .help = "Messages not kept for a session.",
+                                  .kind = METRIC_COUNTER},
     [COUNT_WILLS] = {.name = "muster_mqtt_wills_sent_total",
                      .labels = "",
                      .help = "Wills that were published.",
@@ -39,6 +44,16 @@ static struct metric metrics[COUNT__COUNT] = {
                        .labels = "",
                        .help = "Connects with a client id that belongs to another principal.",
                        .kind = METRIC_COUNTER},
+    [COUNT_LINEAGE_REFUSED] = {.name = "muster_mqtt_session_refused_total",
+                               .labels = "",
+                               .help = "Connects with a client id whose session belongs to another credential of the "
+                                       "same device.",
+                               .kind = METRIC_COUNTER},
+    [COUNT_LINEAGE_ENDED] = {.name = "muster_mqtt_session_restarted_total",
+                             .labels = "",
+                             .help = "Sessions that ended because a new credential came after all those they belonged "
+                                     "to had ended.",
+                             .kind = METRIC_COUNTER},
     [COUNT_SUBS_REVOKED] = {.name = "muster_mqtt_subscriptions_revoked_total",
                             .labels = "",
                             .help = "Subscriptions that ended because no policy allows them any more.",
@@ -80,6 +95,7 @@ void broker_metrics(struct broker *b)
     for (unsigned i = 0; i < COUNT__COUNT; i++) {
         metric_register(&metrics[i]);
     }
+    limits_register();
     (void)metric_collector(collect, b);
 }
 

@@ -56,7 +56,12 @@ static void hand_out(struct broker_loop *bl, const struct match *m, uint32_t fir
     for (uint32_t i = first; i < end; i++) {
         const struct match_target *t = &m->targets[i];
         size_t len = fill(m, t, jobs, n, bl->run);
-        if (len > 0) {
+        if (len == 0) {
+            continue;
+        }
+        if (atomic_load_explicit(&t->link->retaining, memory_order_acquire) > 0 && bl->run[0].share == 0) {
+            replay_deliver(bl, t->link, slice_make(m->topic, m->topic_len), bl->run, len);
+        } else {
             bl->front.on_deliver(bl->front.arg, t->link, bl->run, len);
         }
     }

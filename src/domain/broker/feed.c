@@ -58,7 +58,7 @@ static void parcels_arrived(struct post *post)
     parcels_free(ps);
 }
 
-static bool parcels_room(struct parcels *ps)
+static bool grow(struct parcels *ps)
 {
     if (ps->len < ps->cap) {
         return true;
@@ -73,18 +73,17 @@ static bool parcels_room(struct parcels *ps)
     return true;
 }
 
-void parcels_put(struct broker *b, unsigned loop, struct parcel *p)
+bool parcels_room(struct broker *b, unsigned loop)
 {
     if (b->parcels[loop] == NULL) {
         b->parcels[loop] = calloc(1, sizeof(*b->parcels[loop]));
     }
+    return b->parcels[loop] != NULL && grow(b->parcels[loop]);
+}
+
+void parcels_put(struct broker *b, unsigned loop, struct parcel *p)
+{
     struct parcels *ps = b->parcels[loop];
-    if (ps == NULL || !parcels_room(ps)) {
-        // A message of the queue comes again with the next connection.
-        log_error("broker", "no memory to deliver a message", LOGSL("client", session_client_id(p->session)));
-        parcel_release(p);
-        return;
-    }
     ps->items[ps->len++] = *p;
     *p = (struct parcel){0};
 }
@@ -158,6 +157,7 @@ static enum status read_row(struct tx *tx, const struct broker_session *s, struc
     p->qos = (uint8_t)col_i64(stmt, 2);
     p->retain = col_i64(stmt, 3) != 0;
     p->bytes = (uint32_t)col_i64(stmt, 4);
+    p->shared = col_i64(stmt, 10) != 0;
     bool before = p->seq <= s->queue->sent;
     if (col_i64(stmt, 1) != 0) {
         p->state = DELIVERY_RELEASED;
@@ -246,7 +246,7 @@ static void page_done(struct broker *b, struct feed_page *page)
         return; // whoever connects next begins anew
     }
     for (uint32_t i = 0; i < page->dropped; i++) {
-        queue_less(b, q, (uint32_t)(page->dropped_bytes / page->dropped));
+        queue_less(b, s, (uint32_t)(page->dropped_bytes / page->dropped));
     }
     uint32_t i = 0;
     while (i < page->parcels_len && queue_push(b, s, &page->parcels[i])) {

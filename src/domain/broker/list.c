@@ -1,97 +1,55 @@
 // Sessions and retained messages as operators see them.
 #include "base/utf8.h"
-#include "core/cursor.h"
-#include "core/when.h"
+#include "core/member.h"
+#include "core/page.h"
 #include "domain/audit/audit.h"
 #include "domain/broker/broker_priv.h"
 #include "domain/broker/sql/broker_retained.sql.h"
 #include "domain/broker/sql/broker_session.sql.h"
 #include "net/crypto.h"
 
-enum { CURSOR_SESSIONS = 30, CURSOR_RETAINED = 31 };
 enum { OPTION_QOS = 3, OPTION_NO_LOCAL = 4, OPTION_AS_PUBLISHED = 8 };
-
-static void write_time(struct jw *out, const char *key, struct stmt *s, int col)
-{
-    jw_key(out, key);
-    if (col_is_null(s, col)) {
-        jw_null(out);
-    } else {
-        jw_time_text(out, col_i64(s, col));
-    }
-}
-
-static void write_int(struct jw *out, const char *key, int64_t v)
-{
-    jw_key(out, key);
-    jw_int(out, v);
-}
-
-static void write_text(struct jw *out, const char *key, struct slice v)
-{
-    jw_key(out, key);
-    jw_slice(out, v);
-}
 
 // --- sessions ----------------------------------------------------------------------------------------------------
 
 // The members of a session, in the columns of broker_session_list. more_dropped: what the store does not know yet.
 static void write_session(struct jw *out, struct stmt *s, uint64_t more_dropped)
 {
-    write_text(out, "client_id", col_text(s, 1));
-    write_text(out, "principal", col_text(s, 10));
-    jw_key(out, "online");
-    jw_bool(out, col_i64(s, 2) != 0);
+    jw_member_text(out, "client_id", col_text(s, 1));
+    jw_member_text(out, "principal", col_text(s, 10));
+    jw_member_bool(out, "online", col_i64(s, 2) != 0);
     jw_key(out, "expiry_s");
     if (col_i64(s, 3) == UINT32_MAX) {
         jw_null(out);
     } else {
         jw_int(out, col_i64(s, 3));
     }
-    write_time(out, "expires", s, 4);
-    write_int(out, "queued", col_i64(s, 7));
-    write_int(out, "queued_bytes", col_i64(s, 8));
-    write_int(out, "dropped", col_i64(s, 5) + (int64_t)more_dropped);
-    write_int(out, "subscriptions", col_i64(s, 9));
-    write_time(out, "created", s, 6);
+    jw_member_time_col(out, "expires", s, 4);
+    jw_member_int(out, "queued", col_i64(s, 7));
+    jw_member_int(out, "queued_bytes", col_i64(s, 8));
+    jw_member_int(out, "dropped", col_i64(s, 5) + (int64_t)more_dropped);
+    jw_member_int(out, "subscriptions", col_i64(s, 9));
+    jw_member_time_col(out, "created", s, 6);
 }
 
 enum status broker_sessions_write(struct tx *tx, struct slice cursor, int64_t limit, struct jw *out, struct err *err)
 {
-    uint8_t mem[CURSOR_MAX];
-    char last[CURSOR_TEXT_MAX];
-    struct cursor c = {.kind = CURSOR_SESSIONS, .text = SLICE("")};
-    enum status st = cursor_read(cursor, CURSOR_SESSIONS, mem, &c, err);
+    struct page p = {.limit = limit, .from = {.kind = PAGE_BROKER_SESSIONS}};
+    enum status st = page_begin(&p, cursor, out, err);
     if (st != ST_OK) {
         return st;
     }
     STMT(s, tx->db, &sql_broker_session[SQL_BROKER_SESSION_LIST]);
     stmt_bind_i64(s, 1, tx->who->tenant);
-    stmt_bind_text(s, 2, c.text);
-    stmt_bind_i64(s, 3, limit + 1);
-    jw_object(out);
-    jw_key(out, "items");
-    jw_array(out);
-    bool row = false;
-    int64_t n = 0;
-    for (st = stmt_step(s, &row, err); st == ST_OK && row && n < limit; st = stmt_step(s, &row, err)) {
+    stmt_bind_text(s, 2, p.from.text);
+    stmt_bind_i64(s, 3, page_rows(&p));
+    while (page_next(&p, s, err)) {
         jw_object(out);
         write_session(out, s, 0);
         jw_object_end(out);
-        struct buf copy = buf_fixed(last, sizeof(last));
-        buf_slice(&copy, col_text(s, 1));
-        c.text = buf_view(&copy);
-        n++;
+        page_wrote(&p, (struct cursor){.text = col_text(s, 1)});
     }
-    jw_array_end(out);
-    jw_key(out, "next");
-    if (st == ST_OK) {
-        st = cursor_write(row ? &c : NULL, out, err);
-    }
-    if (st == ST_OK) { // else what was written is thrown away
-        jw_object_end(out);
-    }
-    return st;
+    return page_end(&p, err);
 }
 
 static enum status show(struct tx *tx, struct slice client_id, struct stmt *s, struct err *err)
@@ -120,12 +78,10 @@ static enum status write_filters(struct tx *tx, int64_t session, struct jw *out,
         }
         int64_t options = col_i64(s, 1);
         jw_object(out);
-        write_text(out, "filter", col_text(s, 0));
-        write_int(out, "qos", options & OPTION_QOS);
-        jw_key(out, "no_local");
-        jw_bool(out, (options & OPTION_NO_LOCAL) != 0);
-        jw_key(out, "retain_as_published");
-        jw_bool(out, (options & OPTION_AS_PUBLISHED) != 0);
+        jw_member_text(out, "filter", col_text(s, 0));
+        jw_member_int(out, "qos", options & OPTION_QOS);
+        jw_member_bool(out, "no_local", (options & OPTION_NO_LOCAL) != 0);
+        jw_member_bool(out, "retain_as_published", (options & OPTION_AS_PUBLISHED) != 0);
         jw_key(out, "id");
         if (col_i64(s, 2) == 0) {
             jw_null(out);
@@ -197,61 +153,46 @@ enum status broker_session_delete(struct tx *tx, struct slice client_id, struct 
 
 static void write_retained(struct jw *out, struct stmt *s)
 {
-    write_text(out, "topic", col_text(s, 1));
-    write_text(out, "principal", col_text(s, 7));
-    write_text(out, "client_id", col_text(s, 2));
-    write_int(out, "qos", col_i64(s, 3));
-    write_int(out, "bytes", col_i64(s, 6));
-    write_time(out, "stored", s, 4);
-    write_time(out, "expires", s, 5);
+    jw_member_text(out, "topic", col_text(s, 1));
+    jw_member_text(out, "principal", col_text(s, 7));
+    jw_member_text(out, "client_id", col_text(s, 2));
+    jw_member_int(out, "qos", col_i64(s, 3));
+    jw_member_int(out, "bytes", col_i64(s, 6));
+    jw_member_time_col(out, "stored", s, 4);
+    jw_member_time_col(out, "expires", s, 5);
 }
 
 enum status broker_retained_list(struct tx *tx, struct slice cursor, int64_t limit, struct jw *out, struct err *err)
 {
-    uint8_t mem[CURSOR_MAX];
-    struct cursor c = {.kind = CURSOR_RETAINED};
-    enum status st = cursor_read(cursor, CURSOR_RETAINED, mem, &c, err);
+    struct page p = {.limit = limit, .from = {.kind = PAGE_RETAINED}};
+    enum status st = page_begin(&p, cursor, out, err);
     if (st != ST_OK) {
         return st;
     }
     STMT(s, tx->db, &sql_broker_retained[SQL_BROKER_RETAINED_LIST]);
     stmt_bind_i64(s, 1, tx->who->tenant);
-    stmt_bind_i64(s, 2, c.a);
-    stmt_bind_i64(s, 3, limit + 1);
-    jw_object(out);
-    jw_key(out, "items");
-    jw_array(out);
-    bool row = false;
-    int64_t n = 0;
-    for (st = stmt_step(s, &row, err); st == ST_OK && row && n < limit; st = stmt_step(s, &row, err)) {
+    stmt_bind_i64(s, 2, p.from.a);
+    stmt_bind_i64(s, 3, page_rows(&p));
+    while (page_next(&p, s, err)) {
         jw_object(out);
         write_retained(out, s);
         jw_object_end(out);
-        c.a = col_i64(s, 0);
-        n++;
+        page_wrote(&p, (struct cursor){.a = col_i64(s, 0)});
     }
-    jw_array_end(out);
-    jw_key(out, "next");
-    if (st == ST_OK) {
-        st = cursor_write(row ? &c : NULL, out, err);
-    }
-    if (st == ST_OK) { // else what was written is thrown away
-        jw_object_end(out);
-    }
-    return st;
+    return page_end(&p, err);
 }
 
 static enum status write_payload(struct jw *out, struct slice payload, struct err *err)
 {
     if (utf8_valid(payload)) {
-        write_text(out, "payload", payload);
-        write_text(out, "payload_base64", (struct slice){NULL, 0});
+        jw_member_text(out, "payload", payload);
+        jw_member_text(out, "payload_base64", (struct slice){NULL, 0});
         return ST_OK;
     }
     struct buf text = buf_heap(payload.len * 2 + 8);
     bool ok = base64_encode(payload, &text);
-    write_text(out, "payload", (struct slice){NULL, 0});
-    write_text(out, "payload_base64", buf_view(&text));
+    jw_member_text(out, "payload", (struct slice){NULL, 0});
+    jw_member_text(out, "payload_base64", buf_view(&text));
     buf_release(&text);
     return ok ? ST_OK : err_set(err, ST_NOMEM, "no memory for the payload");
 }

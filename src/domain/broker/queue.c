@@ -28,37 +28,44 @@ static uint32_t window_of(const struct broker_session *s)
     return s->receive_max == 0 || want > most ? most : want;
 }
 
+struct queue *queue_make(struct broker *b, struct broker_session *s, const struct queue_sum *sum)
+{
+    struct queue *q = calloc(1, sizeof(*q));
+    if (q == NULL) {
+        return NULL;
+    }
+    q->len = sum->len;
+    q->bytes = sum->bytes;
+    q->sent = sum->sent;
+    q->next_seq = (sum->last > sum->sent ? sum->last : sum->sent) + 1;
+    q->window = window_of(s);
+    q->tenant = s->tenant;
+    s->queue = q;
+    broker_count(COUNT_QUEUED, q->len);
+    broker_count(COUNT_QUEUED_BYTES, (int64_t)q->bytes);
+    quota_count(quotas_of(b->core), q->tenant, QUOTA_QUEUED_BYTES, (int64_t)q->bytes);
+    return q;
+}
+
 enum status queue_need(struct tx *tx, struct broker_session *s, struct queue **ret, struct err *err)
 {
     *ret = s->queue;
     if (s->queue != NULL) {
         return ST_OK;
     }
-    struct queue *q = calloc(1, sizeof(*q));
-    if (q == NULL) {
-        return err_set(err, ST_NOMEM, "no memory for a session's queue");
-    }
     STMT(stmt, tx->db, &sql_broker_queue[SQL_BROKER_QUEUE_LOAD]);
     stmt_bind_i64(stmt, 1, s->row);
     bool row = false;
     enum status st = stmt_step(stmt, &row, err);
     if (st != ST_OK) {
-        free(q);
         return st;
     }
-    q->len = (uint32_t)col_i64(stmt, 0);
-    q->bytes = (uint64_t)col_i64(stmt, 1);
-    q->next_seq = (uint64_t)col_i64(stmt, 2) + 1;
-    q->sent = (uint64_t)col_i64(stmt, 3);
-    q->next_seq = q->next_seq > q->sent ? q->next_seq : q->sent + 1;
-    q->window = window_of(s);
-    q->tenant = s->tenant;
-    s->queue = q;
-    broker_count(COUNT_QUEUED, q->len);
-    broker_count(COUNT_QUEUED_BYTES, (int64_t)q->bytes);
-    quota_count(quotas_of(tx->core), q->tenant, QUOTA_QUEUED_BYTES, (int64_t)q->bytes);
-    *ret = q;
-    return ST_OK;
+    const struct queue_sum sum = {.len = (uint32_t)col_i64(stmt, 0),
+                                  .bytes = (uint64_t)col_i64(stmt, 1),
+                                  .last = (uint64_t)col_i64(stmt, 2),
+                                  .sent = (uint64_t)col_i64(stmt, 3)};
+    *ret = queue_make(s->broker, s, &sum);
+    return *ret != NULL ? ST_OK : err_set(err, ST_NOMEM, "no memory for a session's queue");
 }
 
 bool queue_full(const struct broker *b, const struct queue *q, size_t bytes)
@@ -131,12 +138,9 @@ static enum status row_add(struct tx *tx, const struct broker_session *s, const 
     return stmt_run(stmt, err);
 }
 
-static void dropped_full(struct broker_session *s)
+static void dropped_full(struct tx *tx, struct broker_session *s)
 {
-    if (s->dropped == 0) {
-        log_warn("broker", "the queue of a session is full: messages are not kept for it",
-                 LOGSL("client", session_client_id(s)), LOGU("tenant", s->tenant));
-    }
+    slow_queue_full(tx, s);
     s->dropped++;
     broker_count(COUNT_DROPPED_FULL, 1);
 }
@@ -150,14 +154,16 @@ static void queue_more(const struct broker *b, struct queue *q, uint32_t bytes)
     quota_count(quotas_of(b->core), q->tenant, QUOTA_QUEUED_BYTES, bytes);
 }
 
-void queue_less(struct broker *b, struct queue *q, uint32_t bytes)
+void queue_less(struct broker *b, struct broker_session *s, uint32_t bytes)
 {
+    struct queue *q = s->queue;
     uint64_t less = bytes <= q->bytes ? bytes : q->bytes;
     q->len -= q->len > 0;
     q->bytes -= less;
     quota_give(quotas_of(b->core), q->tenant, QUOTA_QUEUED_BYTES, (int64_t)less);
     broker_count(COUNT_QUEUED, -1);
-    broker_count(COUNT_QUEUED_BYTES, -(int64_t)bytes);
+    broker_count(COUNT_QUEUED_BYTES, -(int64_t)less);
+    slow_queue_room(b, s, false);
 }
 
 static uint32_t *copy_ids(const struct queue_put *how)
@@ -181,7 +187,7 @@ enum status queue_store(struct tx *tx, struct work *w, struct broker_session *s,
         return st;
     }
     if (queue_full(w->b, q, message_bytes(m))) {
-        dropped_full(s);
+        dropped_full(tx, s);
         return ST_OK;
     }
     struct parcel p = {.session = broker_session_ref(s),
@@ -190,6 +196,7 @@ enum status queue_store(struct tx *tx, struct work *w, struct broker_session *s,
                        .bytes = (uint32_t)message_bytes(m),
                        .qos = how->qos,
                        .retain = how->retain,
+                       .shared = msg_row != 0,
                        .state = DELIVERY_NEW,
                        .ids_len = how->ids_len};
     if (how->ids_len > 0 && (p.ids = copy_ids(how)) == NULL) {
@@ -222,6 +229,16 @@ enum status queue_delete(struct tx *tx, const struct broker_session *s, uint64_t
     *ret_there = false;
     enum status st = stmt_step(stmt, ret_there, err);
     return st == ST_OK && *ret_there ? release_message(tx, stmt, err) : st;
+}
+
+enum status queue_delete_run(struct tx *tx, const struct broker_session *s, uint64_t first, uint64_t last,
+                             struct err *err)
+{
+    STMT(stmt, tx->db, &sql_broker_queue[SQL_BROKER_QUEUE_DEL_RUN]);
+    stmt_bind_i64(stmt, 1, s->row);
+    stmt_bind_i64(stmt, 2, (int64_t)first);
+    stmt_bind_i64(stmt, 3, (int64_t)last);
+    return stmt_run(stmt, err);
 }
 
 enum status queue_received(struct tx *tx, const struct broker_session *s, uint64_t seq, struct err *err)
@@ -360,10 +377,10 @@ bool queue_has_room(const struct queue *q, uint64_t seq)
 bool queue_push(struct broker *b, struct broker_session *s, struct parcel *p)
 {
     struct queue *q = s->queue;
-    if (!queue_has_room(q, p->seq) || !out_room(q)) {
+    if (!queue_has_room(q, p->seq) || !out_room(q) || !parcels_room(b, s->loop)) {
         return false;
     }
-    q->out[(q->out_first + q->out_len) & (q->out_cap - 1)] = (struct queue_out){p->seq, p->bytes};
+    q->out[(q->out_first + q->out_len) & (q->out_cap - 1)] = (struct queue_out){p->seq, p->bytes, p->shared};
     q->out_len++;
     q->out_bytes += p->bytes;
     q->pushed = p->seq;
@@ -372,18 +389,25 @@ bool queue_push(struct broker *b, struct broker_session *s, struct parcel *p)
     return true;
 }
 
+// The next page, when acknowledgements have made room for it.
+static void read_on(struct broker *b, struct broker_session *s)
+{
+    const struct queue *q = s->queue;
+    if (q->behind && q->out_len <= q->window / 2) {
+        feed_list(b, s);
+    }
+}
+
 void queue_stored(struct broker *b, struct parcel *p)
 {
     struct broker_session *s = p->session;
     struct queue *q = s->queue;
-    if (p->seq == 0 && s->link != NULL) {
-        p->link = link_ref(s->link);
-        parcels_put(b, s->loop, p);
-    } else if (!s->listed || s->link == NULL || q == NULL || q->behind) {
-        parcel_release(p); // it is in the store
-    } else if (!queue_push(b, s, p)) {
+    if (!s->listed || s->link == NULL || q == NULL || q->behind) {
+        parcel_release(p);             // it is in the store
+    } else if (!queue_push(b, s, p)) { // no room, or no memory: read from the store, so that nothing overtakes it
         q->behind = true;
         parcel_release(p);
+        read_on(b, s);
     }
 }
 
@@ -408,6 +432,12 @@ bool queue_is_out(const struct queue *q, uint64_t seq)
     return out_find(q, seq) >= 0;
 }
 
+bool queue_is_alone(const struct queue *q, uint64_t seq)
+{
+    int64_t at = out_find(q, seq);
+    return at >= 0 && !out_at(q, (uint32_t)at)->shared;
+}
+
 void queue_settled(struct broker *b, struct broker_session *s, uint64_t seq)
 {
     struct queue *q = s->queue;
@@ -422,10 +452,8 @@ void queue_settled(struct broker *b, struct broker_session *s, uint64_t seq)
     q->out_first = (q->out_first + 1) & (q->out_cap - 1);
     q->out_len--;
     q->out_bytes -= bytes;
-    queue_less(b, q, bytes);
-    if (q->behind && q->out_len <= q->window / 2) {
-        feed_list(b, s);
-    }
+    queue_less(b, s, bytes);
+    read_on(b, s);
 }
 
 void queue_attach(struct broker *b, struct broker_session *s, uint16_t receive_max)
@@ -448,7 +476,6 @@ void queue_detach(struct broker *b, struct broker_session *s)
     if (q == NULL) {
         return;
     }
-    (void)b;
     q->sent = q->pushed > q->sent ? q->pushed : q->sent;
     q->pushed = 0;
     q->out_len = 0;
@@ -458,6 +485,7 @@ void queue_detach(struct broker *b, struct broker_session *s)
     q->out = NULL;
     q->out_cap = 0;
     if (q->len == 0 && !q->feeding) { // nothing of it is in flight: its numbers may begin again
+        slow_queue_room(b, s, true);
         queue_free(q);
         s->queue = NULL;
     }

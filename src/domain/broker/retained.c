@@ -2,19 +2,19 @@
 #include <stdlib.h>
 
 #include "base/buf.h"
-#include "base/log.h"
+#include "core/limit.h"
 #include "domain/broker/broker_priv.h"
 #include "domain/policy/policy.h"
 #define SQL_BROKER_RETAINED_DEFINE
 #include "domain/broker/sql/broker_retained.sql.h"
 
-#define PAGE_ROWS   256 // to a new subscriber at once
 #define EXPIRE_ROWS 500 // of one tick
 #define PERMITS_MAX 10000
 
 // The value of a node. It stays while an operation that has changed it is not committed.
 struct retained_name {
     int64_t row;   // 0: nothing is retained
+    uint64_t hash; // of the topic
     uint32_t pins; // operations that are not committed
     struct tree_node *node;
 };
@@ -38,6 +38,7 @@ static struct retained_name *name_need(struct tenant_state *t, struct slice topi
         return NULL;
     }
     name->node = n;
+    name->hash = hash_bytes(topic);
     n->value = name;
     return name;
 }
@@ -158,6 +159,7 @@ enum status retained_set(struct tx *tx, const struct message *m, const struct re
     }
     const struct tree_node *n = tree_find(&t->retained_names, message_topic(m));
     if ((n == NULL || n->value == NULL) && t->retained >= b->settings.retained_max) {
+        limit_met(LIMIT_RETAINED, m->tenant, by->client_id);
         return err_set(err, ST_LIMIT, "the tenant has its %u retained messages", b->settings.retained_max);
     }
     int64_t row = 0;
@@ -288,55 +290,13 @@ static enum status may_send(struct tx *tx, const struct broker_session *s, const
 
 // --- to a new subscriber -----------------------------------------------------------------------------------------
 
-// What follows after SUBACK: rows still to be sent, in pages.
-struct retained_job {
-    struct retained_job *next;
-    struct broker_session *session; // a reference
-    struct link *link;              // a reference: the connection that has subscribed
-    uint32_t id;                    // subscription identifier
-    uint8_t qos;
-    size_t at, len;
-    int64_t rows[];
-};
-
-static void job_free(struct retained_job *j)
-{
-    broker_session_unref(j->session);
-    link_unref(j->link);
-    free(j);
-}
-
-void retained_jobs_free(struct broker *b)
-{
-    while (b->jobs != NULL) {
-        struct retained_job *j = b->jobs;
-        b->jobs = j->next;
-        job_free(j);
-    }
-}
-
-static void job_commit(struct core *c, void *arg)
-{
-    struct retained_job **at = &broker_of(c)->jobs;
-    while (*at != NULL) {
-        at = &(*at)->next;
-    }
-    *at = arg;
-    pages_kick(broker_of(c));
-}
-
-static void job_undo(struct core *c, void *arg)
-{
-    (void)c;
-    job_free(arg);
-}
-
-static enum status send_row(struct tx *tx, struct work *w, struct broker_session *s, const struct retained_job *j,
-                            int64_t row, struct err *err)
+enum status retained_read(struct tx *tx, const struct broker_session *s, int64_t row, struct message **ret,
+                          struct err *err)
 {
     struct retained r;
     bool there = false;
     bool may = false;
+    *ret = NULL;
     enum status st = row_get(tx, s->tenant, row, &r, &there, err);
     if (st == ST_OK && there) {
         st = may_send(tx, s, &r, &may, err);
@@ -345,127 +305,84 @@ static enum status send_row(struct tx *tx, struct work *w, struct broker_session
         message_unref(r.msg);
         return st;
     }
-    uint8_t qos = r.msg->qos < j->qos ? r.msg->qos : j->qos;
-    if (s->row != 0 && qos > 0) {
-        const struct queue_put how = {.qos = qos, .retain = true, .ids = &j->id, .ids_len = j->id != 0};
-        st = queue_store(tx, w, s, r.msg, 0, &how, err);
-        message_unref(r.msg);
-        return st;
-    }
-    struct parcel p = {.session = broker_session_ref(s), .msg = r.msg, .qos = qos, .retain = true};
-    if (j->id != 0 && !parcel_id(&p, j->id)) {
-        parcel_release(&p);
-        return err_set(err, ST_NOMEM, "no memory for a retained message");
-    }
-    // cppcheck-suppress memleak ; work_parcel takes what p holds
-    return work_parcel(w, &p) ? ST_OK : err_set(err, ST_NOMEM, "no memory for a retained message");
+    *ret = r.msg;
+    return ST_OK;
 }
 
-static enum status find_rows(struct broker *b, struct broker_session *s, const struct broker_sub *sub,
-                             struct retained_job **ret, struct err *err)
+// What a new subscription is to get. *ret_rows: malloc'ed, NULL when there is nothing.
+static enum status find_rows(struct broker *b, const struct broker_session *s, struct slice filter,
+                             struct replay_row **ret_rows, size_t *ret_len, struct err *err)
 {
     const struct tenant_state *t = map_get_u64(&b->tenants, s->tenant);
     struct tree_walk *w = b->cache.walk;
-    *ret = NULL;
+    *ret_rows = NULL;
+    *ret_len = 0;
     if (t == NULL || t->retained == 0) {
         return ST_OK;
     }
-    if (!tree_match_filter(&t->retained_names, sub->filter, w)) {
+    if (!tree_match_filter(&t->retained_names, filter, w)) {
         return err_set(err, ST_NOMEM, "no memory to find retained messages");
     }
     if (w->found_len == 0) {
         return ST_OK;
     }
-    struct retained_job *j = calloc(1, sizeof(*j) + w->found_len * sizeof(j->rows[0]));
-    if (j == NULL) {
+    struct replay_row *rows = reallocarray(NULL, w->found_len, sizeof(*rows));
+    if (rows == NULL) {
         return err_set(err, ST_NOMEM, "no memory to find retained messages");
     }
     for (size_t i = 0; i < w->found_len; i++) {
         const struct retained_name *name = w->found[i]->value;
         if (name->row != 0) {
-            j->rows[j->len++] = name->row;
+            rows[(*ret_len)++] = (struct replay_row){.hash = name->hash, .row = name->row};
         }
     }
-    j->session = broker_session_ref(s);
-    j->link = link_ref(s->link);
-    j->qos = sub->qos;
-    j->id = sub->id;
-    *ret = j;
+    *ret_rows = rows;
     return ST_OK;
 }
 
-// Those a durable session must not lose are stored with the subscription.
-static enum status store_now(struct tx *tx, struct retained_job *j, struct err *err)
+// Those a durable session must not lose are stored with the subscription; *len: the others are left in rows.
+static enum status store_now(struct tx *tx, struct broker_session *s, const struct broker_sub *sub,
+                             struct replay_row *rows, size_t *len, struct err *err)
 {
     struct work *w = work_new(tx, err);
     if (w == NULL) {
         return ST_NOMEM;
     }
-    for (size_t i = 0; i < j->len; i++) {
-        enum status st = send_row(tx, w, j->session, j, j->rows[i], err);
+    // What follows a SUBACK must not overtake it: the queue is read by an operation of its own.
+    w->later = true;
+    size_t left = 0;
+    for (size_t i = 0; i < *len; i++) {
+        struct message *m = NULL;
+        enum status st = retained_read(tx, s, rows[i].row, &m, err);
+        if (st == ST_OK && m != NULL && m->qos > 0) {
+            const struct queue_put how = {
+                .qos = m->qos < sub->qos ? m->qos : sub->qos, .retain = true, .ids = &sub->id, .ids_len = sub->id != 0};
+            st = queue_store(tx, w, s, m, 0, &how, err);
+        } else if (st == ST_OK && m != NULL) {
+            rows[left++] = rows[i];
+        }
+        message_unref(m);
         if (st != ST_OK) {
             return st;
         }
     }
-    // What follows a SUBACK must not overtake it: the queue is read by an operation of its own.
-    w->later = true;
+    *len = left;
     return ST_OK;
 }
 
 enum status retained_send(struct tx *tx, struct broker_session *s, const struct broker_sub *sub, struct err *err)
 {
-    struct retained_job *j = NULL;
-    enum status st = find_rows(broker_of(tx->core), s, sub, &j, err);
-    if (st != ST_OK || j == NULL) {
-        return st;
+    struct replay_row *rows = NULL;
+    size_t len = 0;
+    enum status st = find_rows(broker_of(tx->core), s, sub->filter, &rows, &len, err);
+    if (st == ST_OK && len > 0 && s->row != 0 && sub->qos > 0) {
+        st = store_now(tx, s, sub, rows, &len, err);
     }
-    if (s->row != 0 && sub->qos > 0) {
-        st = store_now(tx, j, err);
-        job_free(j);
-        return st;
+    if (st == ST_OK && len > 0) {
+        st = replay_start(tx, s, sub, rows, len, err);
     }
-    if (!tx_after_commit(tx, job_commit, job_undo, j)) {
-        job_free(j);
-        return err_set(err, ST_NOMEM, "no memory to send retained messages");
-    }
-    return ST_OK;
-}
-
-bool retained_pages_wait(const struct broker *b)
-{
-    return b->jobs != NULL;
-}
-
-enum status retained_page(struct tx *tx, struct err *err)
-{
-    struct broker *b = broker_of(tx->core);
-    struct retained_job *j = b->jobs;
-    if (j == NULL) {
-        return ST_OK;
-    }
-    struct work *w = work_new(tx, err);
-    if (w == NULL) {
-        return ST_NOMEM;
-    }
-    bool gone = j->session->link != j->link;
-    for (unsigned i = 0; i < PAGE_ROWS && j->at < j->len && !gone; i++) {
-        enum status st = send_row(tx, w, j->session, j, j->rows[j->at++], err);
-        if (st != ST_OK) {
-            return st;
-        }
-    }
-    b->jobs = j->next;
-    if (gone || j->at == j->len) {
-        job_free(j);
-        return ST_OK;
-    }
-    struct retained_job **at = &b->jobs; // the others have their turn
-    while (*at != NULL) {
-        at = &(*at)->next;
-    }
-    j->next = NULL;
-    *at = j;
-    return ST_OK;
+    free(rows);
+    return st;
 }
 
 // --- the end of messages -----------------------------------------------------------------------------------------

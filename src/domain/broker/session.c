@@ -4,8 +4,10 @@
 
 #include "base/buf.h"
 #include "base/log.h"
+#include "core/limit.h"
 #include "core/quota.h"
 #include "domain/broker/broker_priv.h"
+#include "domain/identity/lineage.h"
 #include "domain/policy/ban.h"
 #include "domain/policy/security.h"
 #include "domain/registry/registry.h"
@@ -110,6 +112,7 @@ void session_end(struct broker *b, struct broker_session *s)
         broker_count(COUNT_SESSIONS_DURABLE, -1);
     }
     if (s->queue != NULL) {
+        slow_queue_room(b, s, true);
         broker_count(COUNT_QUEUED, -(int64_t)s->queue->len);
         broker_count(COUNT_QUEUED_BYTES, -(int64_t)s->queue->bytes);
         quota_give(quotas_of(b->core), s->tenant, QUOTA_QUEUED_BYTES, (int64_t)s->queue->bytes);
@@ -200,6 +203,7 @@ struct stored {
     int64_t row; // 0: nothing
     uint8_t owner_kind;
     uint64_t owner;
+    uint64_t lineage;
 };
 
 static enum status stored_get(struct tx *tx, uint32_t tenant, struct slice client_id, struct stored *ret,
@@ -212,23 +216,30 @@ static enum status stored_get(struct tx *tx, uint32_t tenant, struct slice clien
     enum status st = stmt_step(s, &there, err);
     *ret = (struct stored){0};
     if (st == ST_OK && there) {
-        *ret = (struct stored){
-            .row = col_i64(s, 0), .owner_kind = (uint8_t)col_i64(s, 1), .owner = (uint64_t)col_i64(s, 2)};
+        *ret = (struct stored){.row = col_i64(s, 0),
+                               .owner_kind = (uint8_t)col_i64(s, 1),
+                               .owner = (uint64_t)col_i64(s, 2),
+                               .lineage = (uint64_t)col_i64(s, 3)};
     }
     return st;
 }
 
-static enum status foreign(struct tx *tx, const struct principal *who, struct slice client_id, struct err *err)
+static void report(struct tx *tx, enum security_what what, const struct principal *who, struct slice client_id)
 {
     bool device = who->kind == WHO_DEVICE;
-    broker_count(COUNT_FOREIGN, 1);
-    security_report(tx->core, &(struct security_note){.what = SECURITY_CLIENT_ID_TAKEN,
+    security_report(tx->core, &(struct security_note){.what = what,
                                                       .tenant = who->tenant,
                                                       .client_id = client_id,
                                                       .by = slice_str(who->name),
                                                       .address = slice_str(who->addr),
                                                       .device = device ? who->row : 0,
                                                       .device_id = slice_str(device ? who->name : NULL)});
+}
+
+static enum status foreign(struct tx *tx, const struct principal *who, struct slice client_id, struct err *err)
+{
+    broker_count(COUNT_FOREIGN, 1);
+    report(tx, SECURITY_CLIENT_ID_TAKEN, who, client_id);
     return err_set(err, ST_FORBIDDEN, "the client id belongs to another principal");
 }
 
@@ -257,6 +268,35 @@ static enum status check_owner(struct tx *tx, const struct principal *who, struc
         return foreign(tx, who, client_id, err);
     }
     return st == ST_NOT_FOUND ? ST_OK : err_set(err, st, "cannot look up the client id");
+}
+
+// S16: a session belongs to the credentials that follow each other (identity/lineage.h). While one of them still lets the device
+// in, another credential is refused: there are two who call themselves this client, and one of them is not meant to. When all
+// have ended it is the device's new one, which begins anew: *ret_anew. Sessions of applications need no more than their owner,
+// which is the token itself.
+static enum status check_lineage(struct tx *tx, const struct principal *who, struct slice client_id,
+                                 const struct stored *row, bool *ret_anew, struct err *err)
+{
+    const struct broker_session *s = session_table_find(&broker_of(tx->core)->sessions, who->tenant, client_id);
+    uint64_t of = row->row != 0 ? row->lineage : s != NULL && s->link != NULL ? s->lineage : 0;
+    bool usable = false;
+    *ret_anew = false;
+    if (of == 0 || who->lineage == 0 || of == who->lineage) {
+        return ST_OK;
+    }
+    enum status st = lineage_usable(tx, who->row, of, &usable, err);
+    if (st != ST_OK) {
+        return st;
+    }
+    if (usable) {
+        broker_count(COUNT_LINEAGE_REFUSED, 1);
+        report(tx, SECURITY_OTHER_CREDENTIAL, who, client_id);
+        return err_set(err, ST_FORBIDDEN,
+                       "the session of this client id belongs to another credential of this device, which is still "
+                       "valid: revoke that one, or make this one with \"replaces\", or delete the session");
+    }
+    *ret_anew = true;
+    return ST_OK;
 }
 
 // --- CONNECT: what the commit does -------------------------------------------------------------------------------
@@ -305,6 +345,7 @@ static void attach(struct broker *b, struct arrival *a)
     s->link = a->link;
     s->permit = a->permit;
     s->loop = (uint16_t)broker_loop_of(b, a->link->loop)->at;
+    s->lineage = a->link->who.lineage;
     index_unlock(&b->index, s->subs != NULL);
     a->link = NULL;
     a->permit = NULL;
@@ -384,6 +425,7 @@ static enum status row_add(struct tx *tx, const struct broker_session *s, const 
     stmt_bind_i64(stmt, 6, (int64_t)link->conn);
     stmt_bind_i64(stmt, 7, expiry_s);
     stmt_bind_i64(stmt, 8, tx->now_us);
+    stmt_bind_i64(stmt, 9, (int64_t)link->who.lineage);
     return stmt_run(stmt, err);
 }
 
@@ -398,8 +440,7 @@ static enum status begin(struct tx *tx, const struct link *link, const struct br
         return err_set(err, ST_NOMEM, "no memory for one more session");
     }
     if (*expiry_s > 0 && t->durable >= b->settings.sessions_max) {
-        log_warn("broker", "a session ends with its connection: the tenant has as many as broker.sessions_max allows",
-                 LOGSL("client", in->client_id), LOGU("tenant", link->who.tenant));
+        limit_met(LIMIT_SESSIONS, link->who.tenant, in->client_id); // it ends with its connection
         *expiry_s = 0;
     }
     if (*expiry_s == 0) {
@@ -437,12 +478,20 @@ static enum status resume(struct tx *tx, struct broker_session *s, const struct 
     stmt_bind_i64(stmt, 1, s->row);
     stmt_bind_i64(stmt, 2, (int64_t)link->conn);
     stmt_bind_i64(stmt, 3, expiry_s);
+    stmt_bind_i64(stmt, 4, (int64_t)link->who.lineage);
     struct queue *q = NULL;
     enum status st = stmt_run(stmt, err);
     if (st == ST_OK) {
         st = queue_need(tx, s, &q, err);
     }
     return st == ST_OK ? subscribe_drop_denied(tx, s, in->permit, err) : st;
+}
+
+static void restarted(const struct link *link, struct slice client_id)
+{
+    broker_count(COUNT_LINEAGE_ENDED, 1);
+    log_info("broker", "a session ends: its credentials have ended and the device has come with a new one",
+             LOGSL("client", client_id), LOGU("tenant", link->who.tenant), LOGS("device", link->who.name));
 }
 
 // Ends or resumes what the store has, or begins anew. *ret_session: a reference.
@@ -452,16 +501,23 @@ static enum status open_session(struct tx *tx, const struct link *link, const st
 {
     struct broker *b = broker_of(tx->core);
     struct stored row;
+    bool anew = false;
     const struct will_key k = {link->who.tenant, in->client_id};
     enum status st = stored_get(tx, link->who.tenant, in->client_id, &row, err);
     if (st == ST_OK) {
         st = check_owner(tx, &link->who, in->client_id, &row, err);
     }
+    if (st == ST_OK) {
+        st = check_lineage(tx, &link->who, in->client_id, &row, &anew, err);
+    }
     if (st != ST_OK) {
         return st;
     }
     struct broker_session *old = row.row != 0 ? session_of(b, k.tenant, k.client_id, row.row) : NULL;
-    *ret_present = old != NULL && !in->clean_start;
+    *ret_present = old != NULL && !in->clean_start && !anew;
+    if (old != NULL && anew) {
+        restarted(link, in->client_id);
+    }
     st = will_on_open(tx, &k, *ret_present, err);
     if (st != ST_OK) {
         return st;
@@ -718,16 +774,5 @@ enum status broker_session_mark(struct tx *tx, struct broker_session *s, uint32_
     STMT(stmt, tx->db, &sql_broker_session[SQL_BROKER_SESSION_MARK]);
     stmt_bind_i64(stmt, 1, s->row);
     stmt_bind_i64(stmt, 2, marks);
-    return stmt_run(stmt, err);
-}
-
-enum status broker_inbound_put(struct tx *tx, struct broker_session *s, uint16_t packet_id, struct err *err)
-{
-    if (s->row == 0 || s->ending > 0) {
-        return ST_OK;
-    }
-    STMT(stmt, tx->db, &sql_broker_session[SQL_BROKER_SESSION_INBOUND_PUT]);
-    stmt_bind_i64(stmt, 1, s->row);
-    stmt_bind_i64(stmt, 2, packet_id);
     return stmt_run(stmt, err);
 }

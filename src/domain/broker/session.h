@@ -22,8 +22,9 @@ struct broker_session {
     struct link *link;                  // index lock; a reference; NULL: offline
     struct permit *permit;              // index lock; a reference; of the connection
     struct sub *subs;
-    struct queue *queue; // durable, and something is or was in it since the start
+    struct queue *queue; // durable, and something is in it, or was on this connection
     uint64_t owner;      // row of its principal
+    uint64_t lineage;    // of the credential, while it is open; the row has it for durable ones
     int64_t expires_us;  // offline: when it ends; 0: never
     uint64_t dropped;    // messages not kept for it, since the start
     uint32_t expiry_s;

@@ -1,6 +1,7 @@
 #include <stdlib.h>
 
 #include "base/log.h"
+#include "core/limit.h"
 #include "core/quota.h"
 #include "domain/audit/audit.h"
 #include "domain/broker/broker_priv.h"
@@ -141,9 +142,11 @@ static uint8_t refusal(const struct broker *b, const struct broker_session *s, c
     if (!is_new) {
         return 0;
     }
-    bool room = s->subs_len < b->settings.subscriptions_max &&
-                quota_room(quotas_of(b->core), s->tenant, QUOTA_SUBSCRIPTIONS, 1);
-    return room ? 0 : MQTT_RC_QUOTA;
+    if (s->subs_len >= b->settings.subscriptions_max) {
+        limit_met(LIMIT_SUBSCRIPTIONS, s->tenant, session_client_id(s));
+        return MQTT_RC_QUOTA;
+    }
+    return quota_room(quotas_of(b->core), s->tenant, QUOTA_SUBSCRIPTIONS, 1) ? 0 : MQTT_RC_QUOTA;
 }
 
 static struct sub *sub_need(struct broker *b, struct broker_session *s, struct slice filter)
@@ -173,14 +176,17 @@ enum status broker_subscribe(struct tx *tx, struct broker_session *s, const stru
         *ret_reason = why;
         return ST_OK;
     }
+    // Retained messages come first: what is live must find that they are on their way.
+    bool retained = in->retain_handling == 0 || (in->retain_handling == 1 && is_new);
+    bool shared = slice_starts(in->filter, SLICE("$share/"));
+    enum status st = retained && !shared ? retained_send(tx, s, in, err) : ST_OK;
+    if (st != ST_OK) {
+        return st;
+    }
     sub = sub_need(b, s, in->filter);
-    enum status st = sub != NULL ? change(tx, s, sub, in, err) : err_set(err, ST_NOMEM, "no memory for a subscription");
+    st = sub != NULL ? change(tx, s, sub, in, err) : err_set(err, ST_NOMEM, "no memory for a subscription");
     if (st == ST_OK) {
         st = row_put(tx, s, in, err);
-    }
-    bool retained = in->retain_handling == 0 || (in->retain_handling == 1 && is_new);
-    if (st == ST_OK && retained && !slice_starts(in->filter, SLICE("$share/"))) {
-        st = retained_send(tx, s, in, err);
     }
     *ret_reason = in->qos;
     return st;

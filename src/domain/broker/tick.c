@@ -6,69 +6,7 @@
 #include "domain/broker/sql/broker_queue.sql.h"
 
 #define TICK_MS     500
-#define PAGE_MS     10   // between two pages of retained messages
 #define EXPIRE_ROWS 1000 // looked at in one tick
-
-// The operation that sends retained messages to new subscribers, paced so that a client can follow.
-struct pages {
-    struct op op; // first
-    struct timer timer;
-    struct broker *broker;
-    bool busy; // with the core, or its timer runs
-};
-
-static enum status pages_run(struct tx *tx, struct op *op, struct err *err)
-{
-    (void)op;
-    return retained_page(tx, err);
-}
-
-static void pages_done(struct op *op)
-{
-    struct pages *p = (struct pages *)op;
-    p->busy = retained_pages_wait(p->broker) && op->status != ST_SHUTDOWN;
-    if (p->busy) {
-        timer_start(&p->timer, PAGE_MS, 0);
-    }
-}
-
-static void pages_submit(struct pages *p)
-{
-    p->op = (struct op){
-        .run = pages_run, .done = pages_done, .reply_to = core_loop(p->broker->core), .name = "broker.retained"};
-    core_submit(p->broker->core, &p->op);
-}
-
-static void pages_due(struct timer *t)
-{
-    pages_submit((struct pages *)((char *)t - offsetof(struct pages, timer)));
-}
-
-void pages_kick(struct broker *b)
-{
-    struct pages *p = b->pages;
-    if (!p->busy) {
-        p->busy = true;
-        pages_submit(p);
-    }
-}
-
-bool tick_init(struct broker *b)
-{
-    b->pages = calloc(1, sizeof(*b->pages));
-    if (b->pages == NULL) {
-        return false;
-    }
-    b->pages->broker = b;
-    timer_init(&b->pages->timer, core_loop(b->core), pages_due);
-    return true;
-}
-
-void tick_release(struct broker *b)
-{
-    free(b->pages);
-    b->pages = NULL;
-}
 
 // --- messages whose time is over ---------------------------------------------------------------------------------
 
@@ -91,7 +29,7 @@ static void expired_commit(struct core *c, void *arg)
 {
     struct expired *e = arg;
     if (e->session->queue != NULL) {
-        queue_less(broker_of(c), e->session->queue, e->bytes);
+        queue_less(broker_of(c), e->session, e->bytes);
     }
     broker_session_unref(e->session);
     free(e);

@@ -13,16 +13,6 @@ void parcel_release(struct parcel *p)
     *p = (struct parcel){0};
 }
 
-bool parcel_id(struct parcel *p, uint32_t id)
-{
-    p->ids = reallocarray(NULL, 1, sizeof(*p->ids));
-    if (p->ids != NULL) {
-        p->ids[0] = id;
-        p->ids_len = 1;
-    }
-    return p->ids != NULL;
-}
-
 static void work_free(struct work *w)
 {
     for (size_t i = 0; i < w->parcels_len; i++) {
@@ -87,7 +77,7 @@ static void work_undo(struct core *c, void *arg)
     for (size_t i = 0; i < w->parcels_len; i++) { // it was counted when it was stored
         struct queue *q = w->parcels[i].session->queue;
         if (w->parcels[i].seq != 0 && q != NULL) {
-            queue_less(w->b, q, w->parcels[i].bytes);
+            queue_less(w->b, w->parcels[i].session, w->parcels[i].bytes);
         }
     }
     work_free(w);
@@ -198,7 +188,7 @@ static int fitness(const struct broker *b, const struct message *m, const struct
         return 0;
     }
     if (!t->durable || qos_of(m, t) == 0) {
-        return t->link != NULL ? 3 : 0;
+        return t->link != NULL && !atomic_load_explicit(&t->link->full, memory_order_relaxed) ? 3 : 0;
     }
     if (q != NULL && queue_full(b, q, message_bytes(m))) {
         return 0;

@@ -4,9 +4,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-#include "core/cursor.h"
 #include "core/ids.h"
-#include "core/when.h"
+#include "core/member.h"
+#include "core/page.h"
 #include "domain/audit/audit.h"
 #include "domain/command/event.h"
 #include "domain/presence/presence.h"
@@ -18,8 +18,6 @@
 #define EXPIRE_ROWS     500 // per step
 #define FORGET_EVERY_MS 60000
 #define FORGET_ROWS     2000
-
-enum { CURSOR_COMMANDS = 20 };
 
 static void id_text(uint64_t id, char dst[24])
 {
@@ -47,14 +45,10 @@ static enum status publish(struct tx *tx, const struct fact *f, struct err *err)
     id_text(f->id, id);
     jw_init(&w, &text);
     jw_object(&w);
-    jw_key(&w, "device");
-    jw_str(&w, f->device_id);
-    jw_key(&w, "id");
-    jw_str(&w, id);
-    jw_key(&w, "name");
-    jw_slice(&w, f->name);
-    jw_key(&w, "state");
-    jw_str(&w, command_state_text(f->state));
+    jw_member_str(&w, "device", f->device_id);
+    jw_member_str(&w, "id", id);
+    jw_member_text(&w, "name", f->name);
+    jw_member_str(&w, "state", command_state_text(f->state));
     jw_object_end(&w);
     struct event *ev =
         text.failed ? NULL : event_new(EV_COMMAND, f->tenant, f->device, f->device_id, tx->now_us, buf_view(&text));
@@ -71,12 +65,9 @@ static enum status audit(struct tx *tx, const struct device_ref *d, uint64_t id,
     id_text(id, id_mem);
     jw_init(&w, &text);
     jw_object(&w);
-    jw_key(&w, "command");
-    jw_str(&w, id_mem);
-    jw_key(&w, "name");
-    jw_slice(&w, name);
-    jw_key(&w, "ttl_s");
-    jw_int(&w, ttl_us / 1000000);
+    jw_member_str(&w, "command", id_mem);
+    jw_member_text(&w, "name", name);
+    jw_member_int(&w, "ttl_s", ttl_us / 1000000);
     jw_object_end(&w);
     return audit_write(tx, "command.send", "device", slice_str(d->id), (struct slice){NULL, 0}, buf_view(&text), err);
 }
@@ -404,52 +395,25 @@ enum status command_start(struct tx *tx, void *arg, struct err *err)
 
 // --- queries -----------------------------------------------------------------------------------------------------
 
-static void write_time(struct jw *out, const char *key, struct stmt *s, int col)
-{
-    jw_key(out, key);
-    if (col_is_null(s, col)) {
-        jw_null(out);
-    } else {
-        jw_time_text(out, col_i64(s, col));
-    }
-}
-
-static void write_json(struct jw *out, const char *key, struct slice json)
-{
-    jw_key(out, key);
-    if (json.p == NULL) {
-        jw_null(out);
-    } else {
-        jw_raw(out, json);
-    }
-}
-
 static void write_row(const struct device_ref *d, struct stmt *s, struct jw *out)
 {
     char id[24];
     id_text((uint64_t)col_i64(s, 0), id);
     bool late = !col_is_null(s, 10) && col_i64(s, 9) > col_i64(s, 6);
     jw_object(out);
-    jw_key(out, "id");
-    jw_str(out, id);
-    jw_key(out, "device");
-    jw_str(out, d->id);
-    jw_key(out, "name");
-    jw_slice(out, col_text(s, 1));
-    write_json(out, "payload", col_text(s, 2));
-    jw_key(out, "state");
-    jw_str(out, command_state_text((enum command_state)col_i64(s, 3)));
-    write_time(out, "created", s, 4);
-    jw_key(out, "created_by");
-    jw_slice(out, col_text(s, 5));
-    write_time(out, "expires", s, 6);
-    write_time(out, "sent", s, 7);
-    jw_key(out, "sends");
-    jw_int(out, col_i64(s, 8));
-    write_time(out, "finished", s, 9);
-    jw_key(out, "late");
-    jw_bool(out, late);
-    write_json(out, "reply", col_text(s, 10));
+    jw_member_str(out, "id", id);
+    jw_member_str(out, "device", d->id);
+    jw_member_text(out, "name", col_text(s, 1));
+    jw_member_json(out, "payload", col_text(s, 2));
+    jw_member_str(out, "state", command_state_text((enum command_state)col_i64(s, 3)));
+    jw_member_time_col(out, "created", s, 4);
+    jw_member_text(out, "created_by", col_text(s, 5));
+    jw_member_time_col(out, "expires", s, 6);
+    jw_member_time_col(out, "sent", s, 7);
+    jw_member_int(out, "sends", col_i64(s, 8));
+    jw_member_time_col(out, "finished", s, 9);
+    jw_member_bool(out, "late", late);
+    jw_member_json(out, "reply", col_text(s, 10));
     jw_object_end(out);
 }
 
@@ -466,34 +430,19 @@ enum status command_write(struct tx *tx, const struct device_ref *d, uint64_t id
 enum status command_list(struct tx *tx, const struct device_ref *d, const struct command_filter *f, struct jw *out,
                          struct err *err)
 {
-    uint8_t mem[CURSOR_MAX];
-    struct cursor c = {.kind = CURSOR_COMMANDS, .a = INT64_MAX};
-    enum status st = cursor_read(f->cursor, CURSOR_COMMANDS, mem, &c, err);
+    struct page p = {.limit = f->limit, .from = {.kind = PAGE_COMMANDS, .a = INT64_MAX}};
+    enum status st = page_begin(&p, f->cursor, out, err);
     if (st != ST_OK) {
         return st;
     }
     STMT(s, tx->db, &sql_command[SQL_COMMAND_LIST]);
     stmt_bind_i64(s, 1, (int64_t)d->row);
-    stmt_bind_i64(s, 2, c.a);
+    stmt_bind_i64(s, 2, p.from.a);
     stmt_bind_i64(s, 3, f->state);
-    stmt_bind_i64(s, 4, (int64_t)f->limit + 1);
-    jw_object(out);
-    jw_key(out, "items");
-    jw_array(out);
-    bool row = false;
-    unsigned n = 0;
-    for (st = stmt_step(s, &row, err); st == ST_OK && row && n < f->limit; st = stmt_step(s, &row, err)) {
+    stmt_bind_i64(s, 4, page_rows(&p));
+    while (page_next(&p, s, err)) {
         write_row(d, s, out);
-        c.a = col_i64(s, 0);
-        n++;
+        page_wrote(&p, (struct cursor){.a = col_i64(s, 0)});
     }
-    jw_array_end(out);
-    jw_key(out, "next");
-    if (st == ST_OK) {
-        st = cursor_write(row ? &c : NULL, out, err);
-    }
-    if (st == ST_OK) { // else what was written is thrown away
-        jw_object_end(out);
-    }
-    return st;
+    return page_end(&p, err);
 }

@@ -1,14 +1,13 @@
 #include "domain/command/event.h"
 
-#include "core/cursor.h"
+#include "core/member.h"
+#include "core/page.h"
 #include "core/when.h"
 #include "domain/command/command.h"
 #define SQL_DEVICE_EVENT_DEFINE
 #include "domain/command/sql/device_event.sql.h"
 
 #define EVENT_TEXT_MAX (COMMAND_PAYLOAD_MAX + 1024)
-
-enum { CURSOR_EVENTS = 21 };
 
 // Nobody listening: no text is made.
 static enum status publish(struct tx *tx, const struct device_ref *d, struct slice name, struct slice payload,
@@ -21,12 +20,10 @@ static enum status publish(struct tx *tx, const struct device_ref *d, struct sli
     struct jw w;
     jw_init(&w, &text);
     jw_object(&w);
-    jw_key(&w, "device");
-    jw_str(&w, d->id);
+    jw_member_str(&w, "device", d->id);
     jw_key(&w, "ts");
     jw_time_ms(&w, ts_us);
-    jw_key(&w, "name");
-    jw_slice(&w, name);
+    jw_member_text(&w, "name", name);
     jw_key(&w, "data");
     jw_raw(&w, payload);
     jw_object_end(&w);
@@ -100,12 +97,9 @@ static void write_row(struct stmt *s, struct jw *out)
     jw_object(out);
     jw_key(out, "ts");
     jw_time_ms(out, col_i64(s, 1));
-    jw_key(out, "time");
-    jw_time_text(out, col_i64(s, 1));
-    jw_key(out, "received");
-    jw_time_text(out, col_i64(s, 2));
-    jw_key(out, "name");
-    jw_slice(out, col_text(s, 3));
+    jw_member_time(out, "time", col_i64(s, 1));
+    jw_member_time(out, "received", col_i64(s, 2));
+    jw_member_text(out, "name", col_text(s, 3));
     jw_key(out, "data");
     jw_raw(out, col_text(s, 4));
     jw_object_end(out);
@@ -114,34 +108,19 @@ static void write_row(struct stmt *s, struct jw *out)
 enum status device_event_list(struct tx *tx, const struct device_ref *d, struct slice name, struct slice cursor,
                               unsigned limit, struct jw *out, struct err *err)
 {
-    uint8_t mem[CURSOR_MAX];
-    struct cursor c = {.kind = CURSOR_EVENTS, .a = INT64_MAX};
-    enum status st = cursor_read(cursor, CURSOR_EVENTS, mem, &c, err);
+    struct page p = {.limit = limit, .from = {.kind = PAGE_EVENTS, .a = INT64_MAX}};
+    enum status st = page_begin(&p, cursor, out, err);
     if (st != ST_OK) {
         return st;
     }
     STMT(s, tx->db, &sql_device_event[SQL_DEVICE_EVENT_LIST]);
     stmt_bind_i64(s, 1, (int64_t)d->row);
-    stmt_bind_i64(s, 2, c.a);
+    stmt_bind_i64(s, 2, p.from.a);
     stmt_bind_text(s, 3, name.p != NULL ? name : SLICE(""));
-    stmt_bind_i64(s, 4, (int64_t)limit + 1);
-    jw_object(out);
-    jw_key(out, "items");
-    jw_array(out);
-    bool row = false;
-    unsigned n = 0;
-    for (st = stmt_step(s, &row, err); st == ST_OK && row && n < limit; st = stmt_step(s, &row, err)) {
+    stmt_bind_i64(s, 4, page_rows(&p));
+    while (page_next(&p, s, err)) {
         write_row(s, out);
-        c.a = col_i64(s, 0);
-        n++;
+        page_wrote(&p, (struct cursor){.a = col_i64(s, 0)});
     }
-    jw_array_end(out);
-    jw_key(out, "next");
-    if (st == ST_OK) {
-        st = cursor_write(row ? &c : NULL, out, err);
-    }
-    if (st == ST_OK) { // else what was written is thrown away
-        jw_object_end(out);
-    }
-    return st;
+    return page_end(&p, err);
 }

@@ -51,10 +51,11 @@ static enum status by_cert(struct tx *tx, const struct credential *cred, struct 
     return st == ST_OK ? check_device(ret, err) : st;
 }
 
-static enum status by_psk(struct tx *tx, const struct credential *cred, struct device_ref *ret, struct err *err)
+static enum status by_psk(struct tx *tx, const struct credential *cred, struct device_ref *ret, uint64_t *ret_lineage,
+                          struct err *err)
 {
     uint64_t device = 0;
-    enum status st = device_psk_device(tx, cred->psk_identity, &device, err);
+    enum status st = device_psk_device(tx, cred->psk_identity, &device, ret_lineage, err);
     if (st == ST_OK) {
         st = device_find_row(tx, device, ret, err);
     }
@@ -80,7 +81,7 @@ static enum status check_tenant(struct tx *tx, const struct credential *cred, co
 // The device that has this token; with `device` (p != NULL) only the one of that id. Equal tokens in two tenants: with the
 // id alike, or without one, nobody can tell who is meant.
 static enum status find_token(struct tx *tx, struct slice token, struct slice device, struct device_ref *ret,
-                              struct err *err)
+                              uint64_t *ret_lineage, struct err *err)
 {
     uint8_t hash[SHA256_LEN];
     token_hash(identity_of(tx->core), TOKEN_DEVICE, token, hash);
@@ -102,6 +103,7 @@ static enum status find_token(struct tx *tx, struct slice token, struct slice de
                                    .state = (enum device_state)col_i64(s, 3),
                                    .version = col_i64(s, 4)};
         (void)slice_to_cstr(col_text(s, 5), ret->id, sizeof(ret->id));
+        *ret_lineage = (uint64_t)col_i64(s, 6);
     }
     if (found == 0) {
         return err_set(err, ST_UNAUTHENTICATED,
@@ -110,11 +112,12 @@ static enum status find_token(struct tx *tx, struct slice token, struct slice de
     return found == 1 ? ST_OK : err_set(err, ST_FORBIDDEN, "the access token is in use in two tenants");
 }
 
-static enum status by_token(struct tx *tx, const struct credential *cred, struct device_ref *ret, struct err *err)
+static enum status by_token(struct tx *tx, const struct credential *cred, struct device_ref *ret, uint64_t *ret_lineage,
+                            struct err *err)
 {
     bool pair = cred->password.len > 0; // some clients send an empty one with a token
     return find_token(tx, pair ? cred->password : cred->username, pair ? cred->username : (struct slice){NULL, 0}, ret,
-                      err);
+                      ret_lineage, err);
 }
 
 // Is there a password to prove before more can be said? Only when no token fits, and when passwords are in use at all.
@@ -132,13 +135,13 @@ static enum status ask_password(struct tx *tx, const struct credential *cred, st
 }
 
 static enum status by_token_or_password(struct tx *tx, const struct credential *cred, struct device_ref *ret,
-                                        struct err *err)
+                                        uint64_t *ret_lineage, struct err *err)
 {
     enum status st = ST_OK;
     if (cred->login != NULL && cred->login->state != LOGIN_NONE) {
-        st = device_password_proved(tx, cred->login, ret, err);
+        st = device_password_proved(tx, cred->login, ret, ret_lineage, err);
     } else {
-        st = by_token(tx, cred, ret, err);
+        st = by_token(tx, cred, ret, ret_lineage, err);
         st = st == ST_UNAUTHENTICATED ? ask_password(tx, cred, err) : st;
     }
     return st == ST_OK ? check_device(ret, err) : st;
@@ -163,7 +166,8 @@ static enum status check_blocked(const struct identity *id, uint64_t key, int64_
     return ST_OK;
 }
 
-static enum status without_cert(struct tx *tx, const struct credential *cred, struct device_ref *ret, struct err *err)
+static enum status without_cert(struct tx *tx, const struct credential *cred, struct device_ref *ret,
+                                uint64_t *ret_lineage, struct err *err)
 {
     struct identity *id = identity_of(tx->core);
     int64_t now_us = clock_mono_us();
@@ -176,7 +180,7 @@ static enum status without_cert(struct tx *tx, const struct credential *cred, st
     if (cred->username.p == NULL) {
         return err_set(err, ST_UNAUTHENTICATED, "no credential: a client certificate or an access token is needed");
     }
-    st = by_token_or_password(tx, cred, ret, err);
+    st = by_token_or_password(tx, cred, ret, ret_lineage, err);
     bool open = cred->login != NULL && cred->login->state == LOGIN_ASKED;
     if (st == ST_UNAUTHENTICATED && is_familiar && !open) {
         throttle_failed(id->auth, key, now_us); // the caller counts the address
@@ -271,7 +275,8 @@ enum status identity_authenticate(struct tx *tx, const struct credential *cred, 
                                   struct device_ref *ret_device, struct err *err)
 {
     struct device_ref d = {.row = 0};
-    struct cert_row c;
+    struct cert_row c = {.lineage = 0};
+    uint64_t lineage = 0;
     bool has_cert = cred->cert_sha256 != NULL;
     if (is_claim(cred)) {
         return identity_claim(tx, cred->password, cred->peer_addr, ret, err);
@@ -285,12 +290,13 @@ enum status identity_authenticate(struct tx *tx, const struct credential *cred, 
         return ST_OK;
     }
     enum status st = has_cert                     ? by_cert(tx, cred, &c, &d, err)
-                     : cred->psk_identity.len > 0 ? by_psk(tx, cred, &d, err)
-                                                  : without_cert(tx, cred, &d, err);
+                     : cred->psk_identity.len > 0 ? by_psk(tx, cred, &d, &lineage, err)
+                                                  : without_cert(tx, cred, &d, &lineage, err);
     if (st == ST_OK) {
         st = check_tenant(tx, cred, &d, err);
     }
     struct principal who = device_principal(&d, cred->peer_addr);
+    who.lineage = has_cert ? c.lineage : lineage;
     if (st == ST_OK) {
         st = come_in(tx, &who, has_cert ? &c : NULL, &d, err);
     }

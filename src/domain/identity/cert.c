@@ -3,8 +3,9 @@
 #include <stdlib.h>
 
 #include "base/utf8.h"
-#include "core/cursor.h"
 #include "core/ids.h"
+#include "core/member.h"
+#include "core/page.h"
 #include "domain/audit/audit.h"
 #include "domain/identity/identity_priv.h"
 #define SQL_CERTIFICATE_DEFINE
@@ -13,8 +14,6 @@
 #define HEX_LEN        ((size_t)2 * SHA256_LEN)
 #define AUDIT_TEXT_MAX 2048
 #define SCAN_MAX       20000
-
-enum { CURSOR_ALL = 1, CURSOR_DEVICE = 2 };
 
 static const struct slice none = {NULL, 0};
 
@@ -77,12 +76,12 @@ static enum status record(struct tx *tx, const char *action, const struct device
     hex_text(fingerprint, hex);
     jw_init(&w, &text);
     jw_object(&w);
-    write_str(&w, "fingerprint", slice_str(hex));
+    jw_member_str(&w, "fingerprint", hex);
     if (reason.p != NULL) {
-        write_str(&w, "reason", reason);
+        jw_member_text(&w, "reason", reason);
     }
     if (not_after_us > 0) {
-        write_time(&w, "not_after", true, not_after_us);
+        jw_member_time(&w, "not_after", not_after_us);
     }
     jw_object_end(&w);
     return audit_write_for(tx, d->tenant, action, "device", slice_str(d->id), none, buf_view(&text), err);
@@ -98,9 +97,9 @@ static enum status publish(struct tx *tx, const struct device_ref *d, struct sli
     hex_text(fingerprint, hex);
     jw_init(&w, &text);
     jw_object(&w);
-    write_str(&w, "device", slice_str(d->id));
-    write_str(&w, "fingerprint", slice_str(hex));
-    write_str(&w, "action", slice_str(action));
+    jw_member_str(&w, "device", d->id);
+    jw_member_str(&w, "fingerprint", hex);
+    jw_member_str(&w, "action", action);
     jw_object_end(&w);
     struct event *ev = event_new(EV_CERT, d->tenant, d->row, d->id, tx->now_us, buf_view(&text));
     return tx_event(tx, ev) ? ST_OK : err_set(err, ST_NOMEM, "no memory");
@@ -109,10 +108,11 @@ static enum status publish(struct tx *tx, const struct device_ref *d, struct sli
 // --- issuing -----------------------------------------------------------------------------------------------------
 
 static enum status insert(struct tx *tx, const struct device_ref *d, const struct cert_facts *f, uint64_t claim,
-                          struct slice der, struct err *err)
+                          uint64_t lineage, struct slice der, struct err *err)
 {
+    uint64_t row = id_new();
     STMT(s, tx->db, &sql_certificate[SQL_CERTIFICATE_INSERT]);
-    stmt_bind_i64(s, 1, (int64_t)id_new());
+    stmt_bind_i64(s, 1, (int64_t)row);
     stmt_bind_i64(s, 2, d->tenant);
     stmt_bind_i64(s, 3, (int64_t)d->row);
     stmt_bind_blob(s, 4, slice_make(f->fingerprint, sizeof(f->fingerprint)));
@@ -128,11 +128,12 @@ static enum status insert(struct tx *tx, const struct device_ref *d, const struc
     stmt_bind_i64(s, 10, f->not_after_us);
     stmt_bind_i64(s, 11, tx->now_us);
     stmt_bind_blob(s, 12, der);
+    stmt_bind_i64(s, 13, (int64_t)(lineage != 0 ? lineage : row));
     return stmt_run(s, err);
 }
 
 enum status cert_issue(struct tx *tx, const struct csr *csr, const struct device_ref *d, uint64_t claim,
-                       struct buf *der, int64_t *ret_not_after_us, struct err *err)
+                       uint64_t lineage, struct buf *der, int64_t *ret_not_after_us, struct err *err)
 {
     const struct identity *id = identity_of(tx->core);
     struct cert_facts f;
@@ -142,7 +143,7 @@ enum status cert_issue(struct tx *tx, const struct csr *csr, const struct device
         return st;
     }
     struct slice fingerprint = slice_make(f.fingerprint, sizeof(f.fingerprint));
-    st = insert(tx, d, &f, claim, slice_from(buf_view(der), before), err);
+    st = insert(tx, d, &f, claim, lineage, slice_from(buf_view(der), before), err);
     if (st == ST_OK) {
         st = record(tx, claim != 0 ? "cert.issue" : "cert.renew", d, fingerprint, none, f.not_after_us, err);
     }
@@ -198,7 +199,8 @@ enum status cert_by_fingerprint(struct tx *tx, struct slice sha256, struct cert_
                                  .state = (enum cert_state)col_i64(s, 3),
                                  .not_before_us = col_i64(s, 4),
                                  .not_after_us = col_i64(s, 5),
-                                 .used = !col_is_null(s, 6)};
+                                 .used = !col_is_null(s, 6),
+                                 .lineage = (uint64_t)col_i64(s, 7)};
     }
     return st;
 }
@@ -374,17 +376,17 @@ static void write_members(struct stmt *s, struct jw *out)
 {
     char hex[HEX_LEN + 1];
     hex_text(col_blob(s, 1), hex);
-    write_str(out, "fingerprint", slice_str(hex));
-    write_str(out, "device", col_text(s, 2));
+    jw_member_str(out, "fingerprint", hex);
+    jw_member_text(out, "device", col_text(s, 2));
     hex_text(col_blob(s, 3), hex);
-    write_str(out, "serial", slice_str(hex));
-    write_str(out, "state", slice_str(cert_state_text((enum cert_state)col_i64(s, 4))));
-    write_str(out, "reason", col_text(s, 5));
-    write_time(out, "not_before", true, col_i64(s, 6));
-    write_time(out, "not_after", true, col_i64(s, 7));
-    write_time(out, "created", true, col_i64(s, 8));
-    write_time(out, "first_used", !col_is_null(s, 9), col_i64(s, 9));
-    write_time(out, "ended", !col_is_null(s, 10), col_i64(s, 10));
+    jw_member_str(out, "serial", hex);
+    jw_member_str(out, "state", cert_state_text((enum cert_state)col_i64(s, 4)));
+    jw_member_text(out, "reason", col_text(s, 5));
+    jw_member_time(out, "not_before", col_i64(s, 6));
+    jw_member_time(out, "not_after", col_i64(s, 7));
+    jw_member_time(out, "created", col_i64(s, 8));
+    jw_member_time_col(out, "first_used", s, 9);
+    jw_member_time_col(out, "ended", s, 10);
 }
 
 enum status cert_write(struct tx *tx, struct slice fingerprint, struct jw *out, struct err *err)
@@ -409,41 +411,7 @@ enum status cert_write(struct tx *tx, struct slice fingerprint, struct jw *out, 
     if (st == ST_OK) {
         jw_object(out);
         write_members(s, out);
-        write_str(out, "pem", buf_view(&pem));
-        jw_object_end(out);
-    }
-    return st;
-}
-
-static enum status write_page(struct stmt *s, const struct cert_filter *f, uint8_t kind, struct jw *out,
-                              struct err *err)
-{
-    struct cursor at = {.kind = kind};
-    int64_t written = 0;
-    bool row = true;
-    jw_object(out);
-    jw_key(out, "items");
-    jw_array(out);
-    for (int64_t scanned = 0; written < f->limit && scanned < SCAN_MAX; scanned++) {
-        enum status st = stmt_step(s, &row, err);
-        if (st != ST_OK) {
-            return st;
-        }
-        if (!row) {
-            break;
-        }
-        at.a = col_i64(s, kind == CURSOR_ALL ? 0 : 11);
-        if (f->state < 0 || f->state == col_i64(s, 4)) {
-            jw_object(out);
-            write_members(s, out);
-            jw_object_end(out);
-            written++;
-        }
-    }
-    jw_array_end(out);
-    jw_key(out, "next");
-    enum status st = cursor_write(row ? &at : NULL, out, err);
-    if (st == ST_OK) {
+        jw_member_text(out, "pem", buf_view(&pem));
         jw_object_end(out);
     }
     return st;
@@ -451,19 +419,31 @@ static enum status write_page(struct stmt *s, const struct cert_filter *f, uint8
 
 enum status cert_list(struct tx *tx, const struct cert_filter *f, struct jw *out, struct err *err)
 {
-    uint8_t mem[CURSOR_MAX];
-    uint8_t kind = f->device.p != NULL ? CURSOR_DEVICE : CURSOR_ALL;
-    struct cursor at = {.kind = kind, .a = INT64_MAX};
+    bool all = f->device.p == NULL;
     struct device_ref d = {.row = 0};
-    enum status st = cursor_read(f->cursor, kind, mem, &at, err);
-    if (st == ST_OK && kind == CURSOR_DEVICE) {
+    struct page p = {.limit = f->limit,
+                     .scan_max = SCAN_MAX,
+                     .from = {.kind = all ? PAGE_CERTS : PAGE_CERTS_OF_DEVICE, .a = INT64_MAX}};
+    enum status st = page_begin(&p, f->cursor, out, err);
+    if (st == ST_OK && !all) {
         st = device_find(tx, f->device, &d, err);
     }
     if (st != ST_OK) {
         return st;
     }
-    STMT(s, tx->db, &sql_certificate[kind == CURSOR_ALL ? SQL_CERTIFICATE_LIST : SQL_CERTIFICATE_LIST_DEVICE]);
-    stmt_bind_i64(s, 1, kind == CURSOR_ALL ? (int64_t)tx->who->tenant : (int64_t)d.row);
-    stmt_bind_i64(s, 2, at.a);
-    return write_page(s, f, kind, out, err);
+    STMT(s, tx->db, &sql_certificate[all ? SQL_CERTIFICATE_LIST : SQL_CERTIFICATE_LIST_DEVICE]);
+    stmt_bind_i64(s, 1, all ? (int64_t)tx->who->tenant : (int64_t)d.row);
+    stmt_bind_i64(s, 2, p.from.a);
+    while (page_next(&p, s, err)) {
+        struct cursor key = {.a = col_i64(s, all ? 0 : 11)};
+        if (f->state < 0 || f->state == col_i64(s, 4)) {
+            jw_object(out);
+            write_members(s, out);
+            jw_object_end(out);
+            page_wrote(&p, key);
+        } else {
+            page_skipped(&p, key);
+        }
+    }
+    return page_end(&p, err);
 }

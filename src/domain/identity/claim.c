@@ -1,18 +1,17 @@
 #include "domain/identity/claim.h"
 
-#include <stdio.h>
-
 #include "base/clock.h"
 #include "base/utf8.h"
-#include "core/cursor.h"
+#include "core/find.h"
 #include "core/ids.h"
+#include "core/member.h"
+#include "core/page.h"
 #include "domain/audit/audit.h"
 #include "domain/doc/doc.h"
 #include "domain/identity/identity_priv.h"
 #define SQL_CLAIM_DEFINE
 #include "domain/identity/sql/claim.sql.h"
 
-enum { CURSOR_CLAIMS = 1 };
 #define TAGS_TEXT_MAX 65536
 #define AUDIT_MAX     (TAGS_TEXT_MAX + 2048)
 
@@ -89,20 +88,18 @@ struct claim_view {
 
 static void write_members(const struct claim_view *v, int64_t now_us, struct jw *out)
 {
-    char id[ROW_ID_LEN + 1];
-    row_id_text(v->row, id);
     enum claim_state state = claim_state_at(v->uses, v->uses_max, v->expires_us, v->revoked, now_us);
-    write_str(out, "id", slice_str(id));
-    write_str(out, "state", slice_str(claim_state_text(state)));
-    write_int(out, "uses", v->uses);
-    write_int(out, "uses_max", v->uses_max);
-    write_time(out, "expires", true, v->expires_us);
-    write_str(out, "device_prefix", v->prefix);
-    write_str(out, "model", v->model);
+    jw_member_row_id(out, "id", v->row);
+    jw_member_str(out, "state", claim_state_text(state));
+    jw_member_int(out, "uses", v->uses);
+    jw_member_int(out, "uses_max", v->uses_max);
+    jw_member_time(out, "expires", v->expires_us);
+    jw_member_text(out, "device_prefix", v->prefix);
+    jw_member_text(out, "model", v->model);
     jw_key(out, "tags");
     jw_raw(out, v->tags);
-    write_time(out, "created", true, v->created_us);
-    write_str(out, "created_by", v->created_by);
+    jw_member_time(out, "created", v->created_us);
+    jw_member_text(out, "created_by", v->created_by);
 }
 
 static enum status record_created(struct tx *tx, const struct claim_view *v, struct err *err)
@@ -149,7 +146,7 @@ enum status claim_create(struct tx *tx, const struct claim_conf *conf, struct jw
     }
     if (st == ST_OK) {
         jw_object(out);
-        write_str(out, "token", slice_str(token));
+        jw_member_str(out, "token", token);
         write_members(&v, tx->now_us, out);
         jw_object_end(out);
     }
@@ -178,40 +175,20 @@ static void write_row(struct stmt *s, int64_t now_us, struct jw *out)
 
 enum status claim_list(struct tx *tx, struct slice cursor, int64_t limit, struct jw *out, struct err *err)
 {
-    uint8_t mem[CURSOR_MAX];
-    struct cursor at = {.kind = CURSOR_CLAIMS, .a = INT64_MAX};
-    enum status st = cursor_read(cursor, CURSOR_CLAIMS, mem, &at, err);
+    struct page p = {.limit = limit, .from = {.kind = PAGE_CLAIMS, .a = INT64_MAX}};
+    enum status st = page_begin(&p, cursor, out, err);
     if (st != ST_OK) {
         return st;
     }
     STMT(s, tx->db, &sql_claim[SQL_CLAIM_LIST]);
     stmt_bind_i64(s, 1, tx->who->tenant);
-    stmt_bind_i64(s, 2, at.a);
-    stmt_bind_i64(s, 3, limit + 1);
-    jw_object(out);
-    jw_key(out, "items");
-    jw_array(out);
-    bool more = false;
-    for (int64_t n = 0;; n++) {
-        bool row = false;
-        st = stmt_step(s, &row, err);
-        if (st != ST_OK) {
-            return st;
-        }
-        more = row && n == limit;
-        if (!row || more) {
-            break;
-        }
-        at = (struct cursor){.kind = CURSOR_CLAIMS, .a = col_i64(s, 0)};
+    stmt_bind_i64(s, 2, p.from.a);
+    stmt_bind_i64(s, 3, page_rows(&p));
+    while (page_next(&p, s, err)) {
         write_row(s, tx->now_us, out);
+        page_wrote(&p, (struct cursor){.a = col_i64(s, 0)});
     }
-    jw_array_end(out);
-    jw_key(out, "next");
-    st = cursor_write(more ? &at : NULL, out, err);
-    if (st == ST_OK) {
-        jw_object_end(out);
-    }
-    return st;
+    return page_end(&p, err);
 }
 
 static enum status find(struct tx *tx, struct slice id, uint64_t *ret_row, bool *ret_revoked, struct err *err)
@@ -227,8 +204,7 @@ static enum status find(struct tx *tx, struct slice id, uint64_t *ret_row, bool 
         }
     }
     if (!there) {
-        struct slice shown = slice_head(id, ID_MAX);
-        return err_set(err, ST_NOT_FOUND, "no claim \"" SLICE_FMT "\"", SLICE_ARG(shown));
+        return find_missing("claim", id, err);
     }
     *ret_revoked = !col_is_null(s, 1);
     return ST_OK;

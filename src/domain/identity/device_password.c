@@ -4,6 +4,7 @@
 #include "base/reader.h"
 #include "base/utf8.h"
 #include "core/ids.h"
+#include "core/member.h"
 #include "domain/audit/audit.h"
 #include "domain/identity/identity_priv.h"
 #define SQL_DEVICE_PASSWORD_DEFINE
@@ -12,6 +13,7 @@
 #define PASSWORD_MIN   8  // bytes
 #define PASSWORD_BYTES 18 // of one we make: 24 characters
 #define NAME_MAX_LEN   (2 * ID_MAX + 2)
+#define ASK_US         80 // several times what it takes to look a name up
 
 static const struct slice none = {NULL, 0};
 
@@ -71,11 +73,30 @@ static void split_name(struct slice name, struct slice *ret_device, struct slice
     *ret_tenant = at != NULL ? slice_from(name, ret_device->len + 1) : SLICE("default");
 }
 
+static enum status find_verifier(struct tx *tx, struct slice name, struct device_login *ret, struct err *err)
+{
+    struct slice device;
+    struct slice tenant;
+    split_name(slice_head(name, NAME_MAX_LEN), &device, &tenant);
+    STMT(s, tx->db, &sql_device_password[SQL_DEVICE_PASSWORD_BY_NAME]);
+    stmt_bind_text(s, 1, tenant);
+    stmt_bind_text(s, 2, device);
+    bool row = false;
+    enum status st = stmt_step(s, &row, err);
+    return st == ST_OK && row ? read_verifier(identity_of(tx->core), s, ret, err) : st;
+}
+
+// How far a name was known shows in how much of the store was read, by a microsecond or ten: enough for who asks often. So each
+// answer takes as long, by waiting here; identity.password_checks bounds what that can cost.
+static void wait_until(int64_t mono_us)
+{
+    while (clock_mono_us() < mono_us) {
+    }
+}
+
 enum status device_password_ask(struct tx *tx, struct slice name, struct device_login *ret, struct err *err)
 {
     struct identity *id = identity_of(tx->core);
-    struct slice device;
-    struct slice tenant;
     int64_t now_us = clock_mono_us();
     if (!rate_take(id->passwords, 1, now_us)) {
         return err_set(err, ST_BUSY, "too many passwords are being checked: try again");
@@ -83,13 +104,9 @@ enum status device_password_ask(struct tx *tx, struct slice name, struct device_
     *ret = (struct device_login){.state = LOGIN_ASKED};
     // Made for known names too: who measures time learns nothing.
     scram_verifier_fake(slice_make(id->key, sizeof(id->key)), name, id->password_iterations, &ret->verifier);
-    split_name(slice_head(name, NAME_MAX_LEN), &device, &tenant);
-    STMT(s, tx->db, &sql_device_password[SQL_DEVICE_PASSWORD_BY_NAME]);
-    stmt_bind_text(s, 1, tenant);
-    stmt_bind_text(s, 2, device);
-    bool row = false;
-    enum status st = stmt_step(s, &row, err);
-    return st == ST_OK && row ? read_verifier(id, s, ret, err) : st;
+    enum status st = find_verifier(tx, name, ret, err);
+    wait_until(now_us + ASK_US);
+    return st;
 }
 
 enum status device_password_any(struct tx *tx, bool *ret, struct err *err)
@@ -109,7 +126,7 @@ enum status device_password_has(struct tx *tx, uint64_t device, bool *ret, struc
 }
 
 enum status device_password_proved(struct tx *tx, const struct device_login *login, struct device_ref *ret,
-                                   struct err *err)
+                                   uint64_t *ret_lineage, struct err *err)
 {
     if (login->state != LOGIN_PROVED || !login->known) {
         return err_set(err, ST_UNAUTHENTICATED, "unknown device or wrong password");
@@ -121,7 +138,11 @@ enum status device_password_proved(struct tx *tx, const struct device_login *log
     if (st == ST_OK && (!row || (uint64_t)col_i64(s, 0) != login->device)) {
         st = err_set(err, ST_UNAUTHENTICATED, "the password was replaced or revoked meanwhile");
     }
-    return st == ST_OK ? device_find_row(tx, login->device, ret, err) : st;
+    if (st == ST_OK) {
+        *ret_lineage = (uint64_t)col_i64(s, 1);
+        st = device_find_row(tx, login->device, ret, err);
+    }
+    return st;
 }
 
 void device_password_check(struct device_login *login, struct slice password)
@@ -132,9 +153,11 @@ void device_password_check(struct device_login *login, struct slice password)
 
 // --- setting -----------------------------------------------------------------------------------------------------
 
-static enum status insert(struct tx *tx, const struct device_ref *d, uint64_t row, struct scram_verifier v,
+// lineage 0: it begins one.
+static enum status insert(struct tx *tx, const struct device_ref *d, uint64_t lineage, struct scram_verifier v,
                           struct err *err)
 {
+    uint64_t row = id_new();
     mask_both(identity_of(tx->core), row, &v);
     STMT(s, tx->db, &sql_device_password[SQL_DEVICE_PASSWORD_INSERT]);
     stmt_bind_i64(s, 1, (int64_t)row);
@@ -144,15 +167,18 @@ static enum status insert(struct tx *tx, const struct device_ref *d, uint64_t ro
     stmt_bind_blob(s, 5, slice_make(v.stored_key, SHA256_LEN));
     stmt_bind_blob(s, 6, slice_make(v.server_key, SHA256_LEN));
     stmt_bind_i64(s, 7, tx->now_us);
+    stmt_bind_i64(s, 8, (int64_t)(lineage != 0 ? lineage : row));
     return stmt_run(s, err);
 }
 
-static enum status remove_old(struct tx *tx, const struct device_ref *d, bool *ret_was, struct err *err)
+// *ret_lineage: of the password that was there, 0: there was none.
+static enum status remove_old(struct tx *tx, const struct device_ref *d, uint64_t *ret_lineage, struct err *err)
 {
     STMT(s, tx->db, &sql_device_password[SQL_DEVICE_PASSWORD_DELETE]);
     stmt_bind_i64(s, 1, (int64_t)d->row);
-    enum status st = stmt_run(s, err);
-    *ret_was = st == ST_OK && stmt_changes(s) > 0;
+    bool was = false;
+    enum status st = stmt_step(s, &was, err);
+    *ret_lineage = st == ST_OK && was ? (uint64_t)col_i64(s, 0) : 0;
     return st;
 }
 
@@ -173,7 +199,7 @@ static enum status write_name(struct tx *tx, const struct device_ref *d, struct 
         (void)buf_str(&b, "@");
         (void)buf_slice(&b, tenant);
     }
-    write_str(out, "username", buf_view(&b));
+    jw_member_text(out, "username", buf_view(&b));
     return ST_OK;
 }
 
@@ -202,11 +228,11 @@ static enum status write_made(struct tx *tx, const struct device_ref *d, const s
                               struct slice shown, struct jw *out, struct err *err)
 {
     jw_object(out);
-    write_str(out, "device", slice_str(d->id));
+    jw_member_str(out, "device", d->id);
     enum status st = write_name(tx, d, out, err);
-    write_str(out, "password", shown);
-    write_int(out, "iterations", v->iterations);
-    write_time(out, "created", true, tx->now_us);
+    jw_member_text(out, "password", shown);
+    jw_member_int(out, "iterations", v->iterations);
+    jw_member_time(out, "created", tx->now_us);
     jw_object_end(out);
     return st;
 }
@@ -215,18 +241,18 @@ static enum status set(struct tx *tx, const struct device_ref *d, struct slice p
                        struct jw *out, struct err *err)
 {
     struct scram_verifier v;
-    bool was = false;
+    uint64_t old = 0;
     enum status st = scram_verifier_make(password, identity_of(tx->core)->password_iterations, &v, err);
     if (st == ST_OK) {
-        st = remove_old(tx, d, &was, err);
+        st = remove_old(tx, d, &old, err);
     }
     if (st == ST_OK) {
-        st = insert(tx, d, id_new(), v, err);
+        st = insert(tx, d, old, v, err);
     }
     if (st == ST_OK) {
         st = record(tx, "device_password.set", d, err);
     }
-    if (st == ST_OK && was) { // who came in with the old one goes
+    if (st == ST_OK && old != 0) { // who came in with the old one goes
         st = registry_notify(tx, d, DEVICE_CHANGE_REVOKED, err);
     }
     return st == ST_OK ? write_made(tx, d, &v, shown, out, err) : st;
@@ -261,8 +287,8 @@ enum status device_password_list(struct tx *tx, const struct device_ref *d, stru
     if (st == ST_OK && row) {
         jw_object(out);
         st = write_name(tx, d, out, err);
-        write_int(out, "iterations", col_i64(s, 0));
-        write_time(out, "created", true, col_i64(s, 1));
+        jw_member_int(out, "iterations", col_i64(s, 0));
+        jw_member_time(out, "created", col_i64(s, 1));
         jw_object_end(out);
     }
     jw_array_end(out);
@@ -274,9 +300,9 @@ enum status device_password_list(struct tx *tx, const struct device_ref *d, stru
 
 enum status device_password_revoke(struct tx *tx, const struct device_ref *d, struct err *err)
 {
-    bool was = false;
-    enum status st = remove_old(tx, d, &was, err);
-    if (st == ST_OK && !was) {
+    uint64_t old = 0;
+    enum status st = remove_old(tx, d, &old, err);
+    if (st == ST_OK && old == 0) {
         st = err_set(err, ST_NOT_FOUND, "device \"%s\" has no password", d->id);
     }
     if (st == ST_OK) {

@@ -1,11 +1,12 @@
 #include "domain/identity/device_psk.h"
 
-#include <stdio.h>
 #include <stdlib.h>
 
 #include "base/rand.h"
 #include "base/utf8.h"
 #include "core/ids.h"
+#include "core/member.h"
+#include "core/page.h"
 #include "domain/audit/audit.h"
 #include "domain/identity/identity_priv.h"
 #include "domain/identity/seal.h"
@@ -166,13 +167,13 @@ static enum status record(struct tx *tx, const char *action, const struct device
     struct jw w;
     jw_init(&w, &text);
     jw_object(&w);
-    write_str(&w, "identity", identity);
+    jw_member_text(&w, "identity", identity);
     jw_object_end(&w);
     return audit_write_for(tx, d->tenant, action, "device", slice_str(d->id), none, buf_view(&text), err);
 }
 
-static enum status insert(struct tx *tx, const struct device_ref *d, uint64_t row, struct slice identity,
-                          struct slice key, struct slice label, struct err *err)
+static enum status insert(struct tx *tx, const struct device_ref *d, uint64_t row, uint64_t lineage,
+                          struct slice identity, struct slice key, struct slice label, struct err *err)
 {
     uint8_t mem[PSK_KEY_MAX + SEAL_EXTRA];
     struct buf sealed = buf_fixed(mem, sizeof(mem));
@@ -187,6 +188,7 @@ static enum status insert(struct tx *tx, const struct device_ref *d, uint64_t ro
     stmt_bind_blob(s, 5, buf_view(&sealed));
     stmt_bind_text(s, 6, label);
     stmt_bind_i64(s, 7, tx->now_us);
+    stmt_bind_i64(s, 8, (int64_t)lineage);
     enum status st = stmt_run(s, err);
     if (st == ST_OK) {
         st = record(tx, "device_psk.create", d, identity, err);
@@ -197,17 +199,15 @@ static enum status insert(struct tx *tx, const struct device_ref *d, uint64_t ro
 static void write_made(const struct tx *tx, uint64_t row, struct slice identity, struct slice key, struct slice label,
                        struct jw *out)
 {
-    char id[ROW_ID_LEN + 1];
     uint8_t mem[2 * PSK_KEY_MAX];
     struct buf hex = buf_fixed(mem, sizeof(mem));
-    row_id_text(row, id);
     (void)hex_encode(key, &hex);
     jw_object(out);
-    write_str(out, "id", slice_str(id));
-    write_str(out, "identity", identity);
-    write_str(out, "key", buf_view(&hex));
-    write_str(out, "label", label);
-    write_time(out, "created", true, tx->now_us);
+    jw_member_row_id(out, "id", row);
+    jw_member_text(out, "identity", identity);
+    jw_member_text(out, "key", buf_view(&hex));
+    jw_member_text(out, "label", label);
+    jw_member_time(out, "created", tx->now_us);
     jw_object_end(out);
     crypto_wipe(mem, sizeof(mem));
 }
@@ -219,10 +219,14 @@ enum status device_psk_create(struct tx *tx, const struct device_ref *d, const s
     uint8_t mem[PSK_KEY_MAX];
     struct buf key = buf_fixed(mem, sizeof(mem));
     uint64_t row = id_new();
+    uint64_t lineage = 0;
     if (conf->label.len > TOKEN_LABEL_MAX || !utf8_valid(conf->label)) {
         return err_at(err, ST_INVALID, "/label", "a label is at most %d bytes", TOKEN_LABEL_MAX);
     }
-    enum status st = choose_identity(d, conf, row, identity, err);
+    enum status st = lineage_replacing(tx, d->row, conf->replaces, row, &lineage, err);
+    if (st == ST_OK) {
+        st = choose_identity(d, conf, row, identity, err);
+    }
     if (st == ST_OK) {
         st = choose_key(conf, &key, err);
     }
@@ -230,7 +234,7 @@ enum status device_psk_create(struct tx *tx, const struct device_ref *d, const s
         st = check_free(tx, d, slice_str(identity), err);
     }
     if (st == ST_OK) {
-        st = insert(tx, d, row, slice_str(identity), buf_view(&key), conf->label, err);
+        st = insert(tx, d, row, lineage, slice_str(identity), buf_view(&key), conf->label, err);
     }
     if (st == ST_OK) {
         write_made(tx, row, slice_str(identity), buf_view(&key), conf->label, out);
@@ -241,36 +245,21 @@ enum status device_psk_create(struct tx *tx, const struct device_ref *d, const s
 
 // --- listing, ending ---------------------------------------------------------------------------------------------
 
+static void write_row(struct stmt *s, struct jw *out)
+{
+    jw_object(out);
+    jw_member_row_id(out, "id", (uint64_t)col_i64(s, 0));
+    jw_member_text(out, "identity", col_text(s, 1));
+    jw_member_text(out, "label", col_text(s, 2));
+    jw_member_time(out, "created", col_i64(s, 3));
+    jw_object_end(out);
+}
+
 enum status device_psk_list(struct tx *tx, const struct device_ref *d, struct jw *out, struct err *err)
 {
     STMT(s, tx->db, &sql_device_psk[SQL_DEVICE_PSK_LIST]);
     stmt_bind_i64(s, 1, (int64_t)d->row);
-    jw_object(out);
-    jw_key(out, "items");
-    jw_array(out);
-    for (;;) {
-        bool row = false;
-        enum status st = stmt_step(s, &row, err);
-        if (st != ST_OK) {
-            return st;
-        }
-        if (!row) {
-            break;
-        }
-        char id[ROW_ID_LEN + 1];
-        row_id_text((uint64_t)col_i64(s, 0), id);
-        jw_object(out);
-        write_str(out, "id", slice_str(id));
-        write_str(out, "identity", col_text(s, 1));
-        write_str(out, "label", col_text(s, 2));
-        write_time(out, "created", true, col_i64(s, 3));
-        jw_object_end(out);
-    }
-    jw_array_end(out);
-    jw_key(out, "next");
-    jw_null(out);
-    jw_object_end(out);
-    return ST_OK;
+    return page_whole(s, write_row, out, err);
 }
 
 // Runs a DELETE ... RETURNING identity; *ret_n rows went.
@@ -319,7 +308,8 @@ enum status device_psk_forget_device(struct tx *tx, uint64_t device, struct err 
     return delete_rows(tx, s, NULL, &n, err);
 }
 
-enum status device_psk_device(struct tx *tx, struct slice identity, uint64_t *ret_device, struct err *err)
+enum status device_psk_device(struct tx *tx, struct slice identity, uint64_t *ret_device, uint64_t *ret_lineage,
+                              struct err *err)
 {
     STMT(s, tx->db, &sql_device_psk[SQL_DEVICE_PSK_BY_IDENTITY]);
     stmt_bind_text(s, 1, identity);
@@ -330,6 +320,7 @@ enum status device_psk_device(struct tx *tx, struct slice identity, uint64_t *re
     }
     if (st == ST_OK) {
         *ret_device = (uint64_t)col_i64(s, 0);
+        *ret_lineage = (uint64_t)col_i64(s, 1);
     }
     return st;
 }

@@ -16,6 +16,7 @@ struct psk_conf {
     struct slice identity; // len 0: made from the device's id
     struct slice key_hex;  // len 0: 32 random bytes
     struct slice label;    // p == NULL: none
+    struct slice replaces; // len 0: it begins a lineage of its own (lineage.h)
 };
 // Makes one: {"id","identity","key","label","created"}; the key is never shown again. ST_INVALID: identity or key not allowed,
 // or an identity that cannot be used (another has it; the text does not say so). ST_LIMIT: the device has DEVICE_PSKS_MAX.

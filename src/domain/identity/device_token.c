@@ -2,6 +2,8 @@
 
 #include "base/utf8.h"
 #include "core/ids.h"
+#include "core/member.h"
+#include "core/page.h"
 #include "domain/audit/audit.h"
 #include "domain/identity/identity_priv.h"
 #define SQL_DEVICE_TOKEN_DEFINE
@@ -73,23 +75,26 @@ static enum status record(struct tx *tx, const char *action, const struct device
     if (st != ST_OK) {
         return st;
     }
-    char id[ROW_ID_LEN + 1];
     uint8_t mem[64];
     struct buf text = buf_fixed(mem, sizeof(mem));
     struct jw w;
-    row_id_text(row, id);
     jw_init(&w, &text);
     jw_object(&w);
-    write_str(&w, "token", slice_str(id));
+    jw_member_row_id(&w, "token", row);
     jw_object_end(&w);
     return audit_write_for(tx, d->tenant, action, "device", slice_str(d->id), none, buf_view(&text), err);
 }
 
 static enum status insert(struct tx *tx, const struct device_ref *d, struct slice token, struct slice label,
-                          uint64_t *ret_row, struct err *err)
+                          struct slice replaces, uint64_t *ret_row, struct err *err)
 {
     uint8_t hash[SHA256_LEN];
     uint64_t row = id_new();
+    uint64_t lineage = 0;
+    enum status st = lineage_replacing(tx, d->row, replaces, row, &lineage, err);
+    if (st != ST_OK) {
+        return st;
+    }
     token_hash(identity_of(tx->core), TOKEN_DEVICE, token, hash);
     STMT(s, tx->db, &sql_device_token[SQL_DEVICE_TOKEN_INSERT]);
     stmt_bind_i64(s, 1, (int64_t)row);
@@ -98,7 +103,8 @@ static enum status insert(struct tx *tx, const struct device_ref *d, struct slic
     stmt_bind_blob(s, 4, slice_make(hash, sizeof(hash)));
     stmt_bind_text(s, 5, label);
     stmt_bind_i64(s, 6, tx->now_us);
-    enum status st = stmt_run(s, err);
+    stmt_bind_i64(s, 7, (int64_t)lineage);
+    st = stmt_run(s, err);
     if (st == ST_OK) {
         *ret_row = row;
         st = record(tx, "device_token.create", d, row, err);
@@ -110,14 +116,13 @@ enum status device_token_add(struct tx *tx, const struct device_ref *d, struct s
                              struct err *err)
 {
     uint64_t row = 0;
-    return insert(tx, d, token, label, &row, err);
+    return insert(tx, d, token, label, none, &row, err);
 }
 
-enum status device_token_create(struct tx *tx, const struct device_ref *d, struct slice label, struct jw *out,
-                                struct err *err)
+enum status device_token_create(struct tx *tx, const struct device_ref *d, struct slice label, struct slice replaces,
+                                struct jw *out, struct err *err)
 {
     char token[TOKEN_TEXT_MAX];
-    char id[ROW_ID_LEN + 1];
     uint64_t row = 0;
     if (label.len > TOKEN_LABEL_MAX || !utf8_valid(label)) {
         return err_at(err, ST_INVALID, "/label", "a label is at most %d bytes", TOKEN_LABEL_MAX);
@@ -127,50 +132,34 @@ enum status device_token_create(struct tx *tx, const struct device_ref *d, struc
         st = token_make(TOKEN_DEVICE, token, err);
     }
     if (st == ST_OK) {
-        st = insert(tx, d, slice_str(token), label, &row, err);
+        st = insert(tx, d, slice_str(token), label, replaces, &row, err);
     }
     if (st == ST_OK) {
-        row_id_text(row, id);
         jw_object(out);
-        write_str(out, "id", slice_str(id));
-        write_str(out, "token", slice_str(token));
-        write_str(out, "label", label);
-        write_time(out, "created", true, tx->now_us);
+        jw_member_row_id(out, "id", row);
+        jw_member_str(out, "token", token);
+        jw_member_text(out, "label", label);
+        jw_member_time(out, "created", tx->now_us);
         jw_object_end(out);
     }
     crypto_wipe(token, sizeof(token));
     return st;
 }
 
+static void write_row(struct stmt *s, struct jw *out)
+{
+    jw_object(out);
+    jw_member_row_id(out, "id", (uint64_t)col_i64(s, 0));
+    jw_member_text(out, "label", col_text(s, 1));
+    jw_member_time(out, "created", col_i64(s, 2));
+    jw_object_end(out);
+}
+
 enum status device_token_list(struct tx *tx, const struct device_ref *d, struct jw *out, struct err *err)
 {
     STMT(s, tx->db, &sql_device_token[SQL_DEVICE_TOKEN_LIST]);
     stmt_bind_i64(s, 1, (int64_t)d->row);
-    jw_object(out);
-    jw_key(out, "items");
-    jw_array(out);
-    for (;;) {
-        bool row = false;
-        enum status st = stmt_step(s, &row, err);
-        if (st != ST_OK) {
-            return st;
-        }
-        if (!row) {
-            break;
-        }
-        char id[ROW_ID_LEN + 1];
-        row_id_text((uint64_t)col_i64(s, 0), id);
-        jw_object(out);
-        write_str(out, "id", slice_str(id));
-        write_str(out, "label", col_text(s, 1));
-        write_time(out, "created", true, col_i64(s, 2));
-        jw_object_end(out);
-    }
-    jw_array_end(out);
-    jw_key(out, "next");
-    jw_null(out);
-    jw_object_end(out);
-    return ST_OK;
+    return page_whole(s, write_row, out, err);
 }
 
 enum status device_token_revoke(struct tx *tx, const struct device_ref *d, struct slice id, struct err *err)

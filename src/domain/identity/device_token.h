@@ -15,9 +15,10 @@ enum status device_token_check(struct tx *tx, uint64_t device, struct slice toke
 // Adds a token the operator chose (checked before with device_token_check).
 enum status device_token_add(struct tx *tx, const struct device_ref *d, struct slice token, struct slice label,
                              struct err *err);
-// Makes one: {"id","token","label","created"}; the token is never shown again.
-enum status device_token_create(struct tx *tx, const struct device_ref *d, struct slice label, struct jw *out,
-                                struct err *err);
+// Makes one: {"id","token","label","created"}; the token is never shown again. `replaces` (len 0: none): whose sessions it goes
+// on with (lineage.h); that one stays valid until it is revoked.
+enum status device_token_create(struct tx *tx, const struct device_ref *d, struct slice label, struct slice replaces,
+                                struct jw *out, struct err *err);
 // {"items": [{"id","label","created"}], "next": null}. Any tx.
 enum status device_token_list(struct tx *tx, const struct device_ref *d, struct jw *out, struct err *err);
 // Closes the device's live session.

@@ -4,12 +4,14 @@
 
 #include <limits.h>
 
+#include "core/ids.h"
 #include "domain/identity/ca.h"
 #include "domain/identity/cert.h"
 #include "domain/identity/claim.h"
 #include "domain/identity/device_token.h"
 #include "domain/identity/familiar.h"
 #include "domain/identity/identity.h"
+#include "domain/identity/lineage.h"
 #include "domain/identity/operator.h"
 #include "domain/identity/psk_table.h"
 #include "domain/identity/throttle.h"
@@ -55,15 +57,6 @@ enum token_kind { TOKEN_DEVICE = 'd', TOKEN_CLAIM = 'c', TOKEN_OPERATOR = 'o' };
 void token_hash(const struct identity *id, enum token_kind kind, struct slice token, uint8_t out[SHA256_LEN]);
 // A new token as text, "muster_d_" and 43 characters of secret. The caller wipes it.
 enum status token_make(enum token_kind kind, char dst[TOKEN_TEXT_MAX], struct err *err);
-// Row ids as public ids of claims and tokens: 16 hex digits.
-#define ROW_ID_LEN 16
-void row_id_text(uint64_t row, char dst[ROW_ID_LEN + 1]);
-bool row_id_parse(struct slice text, uint64_t *ret);
-
-// Members of JSON objects: times are microseconds, absent ones null.
-void write_str(struct jw *out, const char *key, struct slice v);
-void write_int(struct jw *out, const char *key, int64_t v);
-void write_time(struct jw *out, const char *key, bool there, int64_t us);
 
 struct principal device_principal(const struct device_ref *d, struct slice peer_addr);
 // operator_create without the check of permissions; tenant and creator as given.
@@ -89,11 +82,11 @@ enum status device_password_ask(struct tx *tx, struct slice name, struct device_
 enum status device_password_any(struct tx *tx, bool *ret, struct err *err);
 enum status device_password_has(struct tx *tx, uint64_t device, bool *ret, struct err *err);
 enum status device_password_proved(struct tx *tx, const struct device_login *login, struct device_ref *ret,
-                                   struct err *err);
+                                   uint64_t *ret_lineage, struct err *err);
 
 // Certificates.
 struct cert_row {
-    uint64_t row, device;
+    uint64_t row, device, lineage;
     int64_t generation, not_before_us, not_after_us;
     enum cert_state state;
     bool used;
@@ -101,9 +94,9 @@ struct cert_row {
 enum status cert_by_fingerprint(struct tx *tx, struct slice sha256, struct cert_row *ret, struct err *err);
 // The certificate is used for the first time: its predecessors end.
 enum status cert_first_use(struct tx *tx, const struct cert_row *c, const struct device_ref *d, struct err *err);
-// Issues and stores one; `claim`: row, 0 for a renewal. Appends DER.
+// Issues and stores one; `claim`: row, 0 for a renewal. `lineage`: it goes on; 0: it begins one. Appends DER.
 enum status cert_issue(struct tx *tx, const struct csr *csr, const struct device_ref *d, uint64_t claim,
-                       struct buf *der, int64_t *ret_not_after_us, struct err *err);
+                       uint64_t lineage, struct buf *der, int64_t *ret_not_after_us, struct err *err);
 // A certificate for this very key that waits for its first use: appends its DER and says so. `claim`: which paid for it, 0
 // for a renewal.
 enum status cert_waiting(struct tx *tx, const struct csr *csr, uint64_t device, uint64_t claim, struct buf *der,
@@ -121,6 +114,7 @@ enum status device_token_forget_device(struct tx *tx, uint64_t device, struct er
 enum status device_psk_forget_device(struct tx *tx, uint64_t device, struct err *err);
 // Pre-shared keys: all into memory; whose an identity is (ST_UNAUTHENTICATED: nobody's).
 enum status device_psk_load(struct tx *tx, struct identity *id, struct err *err);
-enum status device_psk_device(struct tx *tx, struct slice identity, uint64_t *ret_device, struct err *err);
+enum status device_psk_device(struct tx *tx, struct slice identity, uint64_t *ret_device, uint64_t *ret_lineage,
+                              struct err *err);
 
 #endif

@@ -1,13 +1,14 @@
 #include "domain/identity/operator.h"
 
-#include "core/cursor.h"
+#include "core/find.h"
 #include "core/ids.h"
+#include "core/member.h"
+#include "core/page.h"
 #include "domain/audit/audit.h"
 #include "domain/identity/identity_priv.h"
 #define SQL_OPERATOR_DEFINE
 #include "domain/identity/sql/operator.sql.h"
 
-enum { CURSOR_TOKENS = 1, CURSOR_TENANTS = 2 };
 #define SWEEP_MS     1000
 #define LOOK_BACK_US 60000000LL
 
@@ -92,7 +93,7 @@ static enum status record(struct tx *tx, uint32_t tenant, const char *action, st
     struct jw w;
     jw_init(&w, &text);
     jw_object(&w);
-    write_str(&w, "role", slice_str(role_text(role)));
+    jw_member_str(&w, "role", role_text(role));
     jw_object_end(&w);
     return audit_write_for(tx, tenant, action, "token", name, made ? none : buf_view(&text),
                            made ? buf_view(&text) : none, err);
@@ -133,21 +134,19 @@ static enum status check_conf(const struct principal *who, const struct operator
 enum status operator_create(struct tx *tx, const struct operator_conf *conf, struct jw *out, struct err *err)
 {
     char token[TOKEN_TEXT_MAX] = "";
-    char id[ROW_ID_LEN + 1];
     uint64_t row = 0;
     enum status st = check_conf(tx->who, conf, err);
     if (st == ST_OK) {
         st = operator_make(tx, tx->who->tenant, conf, false, tx->who->name, token, &row, err);
     }
     if (st == ST_OK) {
-        row_id_text(row, id);
         jw_object(out);
-        write_str(out, "token", slice_str(token));
-        write_str(out, "id", slice_str(id));
-        write_str(out, "name", conf->name);
-        write_str(out, "role", slice_str(role_text(conf->role)));
-        write_time(out, "created", true, tx->now_us);
-        write_time(out, "expires", conf->ttl_us > 0, tx->now_us + conf->ttl_us);
+        jw_member_str(out, "token", token);
+        jw_member_row_id(out, "id", row);
+        jw_member_text(out, "name", conf->name);
+        jw_member_str(out, "role", role_text(conf->role));
+        jw_member_time(out, "created", tx->now_us);
+        jw_member_time_or_null(out, "expires", conf->ttl_us > 0, tx->now_us + conf->ttl_us);
         jw_object_end(out);
     }
     crypto_wipe(token, sizeof(token));
@@ -158,76 +157,42 @@ enum status operator_create(struct tx *tx, const struct operator_conf *conf, str
 
 static void write_token(struct stmt *s, struct jw *out)
 {
-    char id[ROW_ID_LEN + 1];
-    row_id_text((uint64_t)col_i64(s, 0), id);
     jw_object(out);
-    write_str(out, "id", slice_str(id));
-    write_str(out, "name", col_text(s, 1));
-    write_str(out, "role", col_text(s, 2));
+    jw_member_row_id(out, "id", (uint64_t)col_i64(s, 0));
+    jw_member_text(out, "name", col_text(s, 1));
+    jw_member_text(out, "role", col_text(s, 2));
     jw_key(out, "system");
     jw_bool(out, col_i64(s, 3) != 0);
-    write_time(out, "created", true, col_i64(s, 4));
-    write_str(out, "created_by", col_text(s, 5));
-    write_time(out, "expires", !col_is_null(s, 6), col_i64(s, 6));
+    jw_member_time(out, "created", col_i64(s, 4));
+    jw_member_text(out, "created_by", col_text(s, 5));
+    jw_member_time_col(out, "expires", s, 6);
     jw_object_end(out);
 }
 
 static void write_tenant(struct stmt *s, struct jw *out)
 {
     jw_object(out);
-    write_str(out, "id", col_text(s, 1));
-    write_time(out, "created", true, col_i64(s, 2));
+    jw_member_text(out, "id", col_text(s, 1));
+    jw_member_time(out, "created", col_i64(s, 2));
     jw_object_end(out);
-}
-
-// Writes a page; the statement was asked for one row more than `limit`. *at becomes the last row's place.
-static enum status write_page(struct stmt *s, int64_t limit, void (*write)(struct stmt *, struct jw *),
-                              struct cursor *at, char last[ID_MAX + 1], struct jw *out, struct err *err)
-{
-    bool more = false;
-    jw_object(out);
-    jw_key(out, "items");
-    jw_array(out);
-    for (int64_t n = 0; !more; n++) {
-        bool row = false;
-        enum status st = stmt_step(s, &row, err);
-        if (st != ST_OK) {
-            return st;
-        }
-        if (!row) {
-            break;
-        }
-        more = n == limit;
-        if (!more) {
-            write(s, out);
-            at->a = col_i64(s, 0);
-            (void)slice_to_cstr(col_text(s, 1), last, ID_MAX + 1);
-        }
-    }
-    jw_array_end(out);
-    jw_key(out, "next");
-    at->text = slice_str(last);
-    enum status st = cursor_write(more ? at : NULL, out, err);
-    if (st == ST_OK) {
-        jw_object_end(out);
-    }
-    return st;
 }
 
 enum status operator_list(struct tx *tx, struct slice cursor, int64_t limit, struct jw *out, struct err *err)
 {
-    uint8_t mem[CURSOR_MAX];
-    char last[ID_MAX + 1] = "";
-    struct cursor at = {.kind = CURSOR_TOKENS, .text = SLICE("")};
-    enum status st = cursor_read(cursor, CURSOR_TOKENS, mem, &at, err);
+    struct page p = {.limit = limit, .from = {.kind = PAGE_OPERATORS}};
+    enum status st = page_begin(&p, cursor, out, err);
     if (st != ST_OK) {
         return st;
     }
     STMT(s, tx->db, &sql_operator[SQL_OPERATOR_LIST]);
     stmt_bind_i64(s, 1, tx->who->tenant);
-    stmt_bind_text(s, 2, at.text);
-    stmt_bind_i64(s, 3, limit + 1);
-    return write_page(s, limit, write_token, &at, last, out, err);
+    stmt_bind_text(s, 2, p.from.text);
+    stmt_bind_i64(s, 3, page_rows(&p));
+    while (page_next(&p, s, err)) {
+        write_token(s, out);
+        page_wrote(&p, (struct cursor){.text = col_text(s, 1)});
+    }
+    return page_end(&p, err);
 }
 
 // --- revoking ----------------------------------------------------------------------------------------------------
@@ -277,12 +242,7 @@ enum status operator_revoke(struct tx *tx, struct slice name, struct err *err)
     STMT(s, tx->db, &sql_operator[SQL_OPERATOR_FIND]);
     stmt_bind_i64(s, 1, tx->who->tenant);
     stmt_bind_text(s, 2, name);
-    bool row = false;
-    enum status st = stmt_step(s, &row, err);
-    if (st == ST_OK && !row) {
-        struct slice shown = slice_head(name, ID_MAX);
-        st = err_set(err, ST_NOT_FOUND, "no token \"" SLICE_FMT "\"", SLICE_ARG(shown));
-    }
+    enum status st = find_row(s, "token", name, err);
     enum role role = ROLE_OWNER;
     if (st == ST_OK && !role_parse(col_text(s, 1), &role)) {
         st = err_set(err, ST_CORRUPT, "a stored operator token has no valid role");
@@ -348,9 +308,9 @@ enum status tenant_create(struct tx *tx, struct slice id, struct jw *out, struct
     }
     if (st == ST_OK) {
         jw_object(out);
-        write_str(out, "id", id);
-        write_time(out, "created", true, tx->now_us);
-        write_str(out, "token", slice_str(token));
+        jw_member_text(out, "id", id);
+        jw_member_time(out, "created", tx->now_us);
+        jw_member_str(out, "token", token);
         jw_object_end(out);
     }
     crypto_wipe(token, sizeof(token));
@@ -359,15 +319,17 @@ enum status tenant_create(struct tx *tx, struct slice id, struct jw *out, struct
 
 enum status tenant_list(struct tx *tx, struct slice cursor, int64_t limit, struct jw *out, struct err *err)
 {
-    uint8_t mem[CURSOR_MAX];
-    char last[ID_MAX + 1] = "";
-    struct cursor at = {.kind = CURSOR_TENANTS, .text = SLICE("")};
-    enum status st = cursor_read(cursor, CURSOR_TENANTS, mem, &at, err);
+    struct page p = {.limit = limit, .from = {.kind = PAGE_TENANTS}};
+    enum status st = page_begin(&p, cursor, out, err);
     if (st != ST_OK) {
         return st;
     }
     STMT(s, tx->db, &sql_operator[SQL_OPERATOR_TENANT_LIST]);
-    stmt_bind_i64(s, 1, at.a);
-    stmt_bind_i64(s, 2, limit + 1);
-    return write_page(s, limit, write_tenant, &at, last, out, err);
+    stmt_bind_i64(s, 1, p.from.a);
+    stmt_bind_i64(s, 2, page_rows(&p));
+    while (page_next(&p, s, err)) {
+        write_tenant(s, out);
+        page_wrote(&p, (struct cursor){.a = col_i64(s, 0)});
+    }
+    return page_end(&p, err);
 }

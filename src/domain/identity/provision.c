@@ -4,6 +4,7 @@
 #include <stdlib.h>
 
 #include "base/rand.h"
+#include "core/member.h"
 #include "domain/audit/audit.h"
 #include "domain/doc/doc.h"
 #include "domain/identity/identity_priv.h"
@@ -125,9 +126,9 @@ static void write_result(struct import *im, struct slice id, unsigned result, en
 {
     im->counts[result]++;
     jw_object(im->out);
-    write_int(im->out, "line", im->line);
-    write_str(im->out, "id", id);
-    write_str(im->out, "status", slice_str(import_texts[result]));
+    jw_member_int(im->out, "line", im->line);
+    jw_member_text(im->out, "id", id);
+    jw_member_str(im->out, "status", import_texts[result]);
     jw_key(im->out, "code");
     jw_str(im->out, st != ST_OK ? status_text(st) : NULL);
     jw_key(im->out, "error");
@@ -216,7 +217,7 @@ enum status provision_import(struct tx *tx, struct slice ndjson, enum provision_
     }
     jw_array_end(out);
     for (unsigned i = 0; i < 4; i++) {
-        write_int(out, import_texts[i], (int64_t)im.counts[i]);
+        jw_member_int(out, import_texts[i], (int64_t)im.counts[i]);
     }
     jw_object_end(out);
     return ST_OK;
@@ -330,10 +331,10 @@ static enum status write_enrolled(const struct identity *id, const char *device,
         return err_set(err, ST_INTERNAL, "the certificate cannot be written as PEM");
     }
     jw_object(out);
-    write_str(out, "device", slice_str(device));
-    write_str(out, "certificate", buf_view(&pem));
-    write_str(out, "ca", ca_pem(id->ca));
-    write_time(out, "not_after", true, not_after_us);
+    jw_member_str(out, "device", device);
+    jw_member_text(out, "certificate", buf_view(&pem));
+    jw_member_text(out, "ca", ca_pem(id->ca));
+    jw_member_time(out, "not_after", not_after_us);
     jw_object_end(out);
     return ST_OK;
 }
@@ -386,7 +387,7 @@ static enum status enrol(struct enrolment *e, struct err *err)
     } else {
         st = err_set(err, st, "the device's id could not be looked up");
     }
-    return st == ST_OK ? cert_issue(e->tx, e->csr, &d, e->claim->row, e->der, &e->not_after_us, err) : st;
+    return st == ST_OK ? cert_issue(e->tx, e->csr, &d, e->claim->row, 0, e->der, &e->not_after_us, err) : st;
 }
 
 static enum status load_claim(struct tx *tx, struct claim *ret, struct err *err)
@@ -452,7 +453,7 @@ static enum status renew(struct tx *tx, const struct csr *csr, const struct devi
     if (st == ST_OK) {
         st = cert_end_unused(tx, d, err);
     }
-    return st == ST_OK ? cert_issue(tx, csr, d, 0, der, ret_not_after_us, err) : st;
+    return st == ST_OK ? cert_issue(tx, csr, d, 0, tx->who->lineage, der, ret_not_after_us, err) : st;
 }
 
 enum status identity_renew(struct tx *tx, struct slice csr_pem, struct jw *out, struct err *err)

@@ -1,8 +1,6 @@
 // Tokens as bytes: making, hashing, and the small writers all lists of this folder share.
-#include <inttypes.h>
 #include <stdio.h>
 
-#include "base/clock.h"
 #include "domain/identity/identity_priv.h"
 
 #define SECRET_BYTES 32
@@ -28,44 +26,4 @@ enum status token_make(enum token_kind kind, char dst[TOKEN_TEXT_MAX], struct er
     (void)snprintf(dst, TOKEN_TEXT_MAX, "muster_%c_%s", (char)kind, secret);
     crypto_wipe(secret, sizeof(secret));
     return ST_OK;
-}
-
-void row_id_text(uint64_t row, char dst[ROW_ID_LEN + 1])
-{
-    (void)snprintf(dst, ROW_ID_LEN + 1, "%016" PRIx64, row);
-}
-
-bool row_id_parse(struct slice text, uint64_t *ret)
-{
-    uint8_t mem[8];
-    struct buf b = buf_fixed(mem, sizeof(mem));
-    if (text.len != ROW_ID_LEN || !hex_decode(text, &b) || b.len != sizeof(mem)) {
-        return false;
-    }
-    uint64_t v = 0;
-    for (size_t i = 0; i < sizeof(mem); i++) {
-        v = v << 8 | mem[i];
-    }
-    *ret = v;
-    return v <= INT64_MAX;
-}
-
-void write_str(struct jw *out, const char *key, struct slice v)
-{
-    jw_key(out, key);
-    jw_slice(out, v);
-}
-
-void write_int(struct jw *out, const char *key, int64_t v)
-{
-    jw_key(out, key);
-    jw_int(out, v);
-}
-
-void write_time(struct jw *out, const char *key, bool there, int64_t us)
-{
-    char text[CLOCK_RFC3339_MAX];
-    clock_rfc3339(us, text);
-    jw_key(out, key);
-    jw_str(out, there ? text : NULL);
 }

@@ -1,16 +1,13 @@
 // What policies are attached to.
-#include <stdio.h>
 
-#include "base/clock.h"
-#include "base/reader.h"
-#include "core/cursor.h"
+#include "core/find.h"
+#include "core/ids.h"
+#include "core/member.h"
+#include "core/page.h"
 #include "domain/audit/audit.h"
 #include "domain/policy/policy_priv.h"
-#include "net/crypto.h"
 #define SQL_ATTACHMENT_DEFINE
 #include "domain/policy/sql/attachment.sql.h"
-
-enum { CURSOR_ATTACHMENTS = 1 };
 
 static const struct slice none = {NULL, 0};
 
@@ -40,13 +37,12 @@ bool policy_target_kind_parse(struct slice text, enum policy_target_kind *ret)
 
 static enum status target_missing(enum policy_target_kind kind, struct slice id, struct err *err)
 {
-    struct slice shown = slice_head(id, ID_MAX);
-    return err_set(err, ST_NOT_FOUND, "no %s \"" SLICE_FMT "\"", policy_target_kind_text(kind), SLICE_ARG(shown));
+    return find_missing(policy_target_kind_text(kind), id, err);
 }
 
 // A row by one statement with tenant and key.
-static enum status find_row(struct tx *tx, int statement, struct slice id, const int64_t *row_id,
-                            struct policy_target *ret, struct err *err)
+static enum status find_target(struct tx *tx, int statement, struct slice id, const int64_t *row_id,
+                               struct policy_target *ret, struct err *err)
 {
     STMT(s, tx->db, &sql_attachment[statement]);
     stmt_bind_i64(s, 1, tx->who->tenant);
@@ -55,11 +51,7 @@ static enum status find_row(struct tx *tx, int statement, struct slice id, const
     } else {
         stmt_bind_text(s, 2, id);
     }
-    bool row = false;
-    enum status st = stmt_step(s, &row, err);
-    if (st == ST_OK && !row) {
-        st = target_missing(ret->kind, id, err);
-    }
+    enum status st = find_row(s, policy_target_kind_text(ret->kind), id, err);
     if (st == ST_OK) {
         ret->row = (uint64_t)col_i64(s, 0);
     }
@@ -88,17 +80,16 @@ static enum status find_group(struct tx *tx, struct slice id, struct policy_targ
 
 static enum status find_claim(struct tx *tx, struct slice id, struct policy_target *ret, struct err *err)
 {
-    uint8_t mem[sizeof(uint64_t)];
-    struct buf bytes = buf_fixed(mem, sizeof(mem));
-    bool ok = hex_decode(id, &bytes) && bytes.len == sizeof(mem);
-    struct reader r = reader_make(buf_view(&bytes));
-    int64_t row = (int64_t)rd_u64(&r);
-    return ok ? find_row(tx, SQL_ATTACHMENT_CLAIM, id, &row, ret, err) : target_missing(TARGET_CLAIM, id, err);
+    uint64_t row = 0;
+    if (!row_id_parse(id, &row)) {
+        return target_missing(TARGET_CLAIM, id, err);
+    }
+    return find_target(tx, SQL_ATTACHMENT_CLAIM, id, &(int64_t){(int64_t)row}, ret, err);
 }
 
 static enum status find_token(struct tx *tx, struct slice id, struct policy_target *ret, struct err *err)
 {
-    return find_row(tx, SQL_ATTACHMENT_TOKEN, id, NULL, ret, err);
+    return find_target(tx, SQL_ATTACHMENT_TOKEN, id, NULL, ret, err);
 }
 
 // Nobody names another tenant than their own.
@@ -115,7 +106,7 @@ static enum status find_tenant(struct tx *tx, struct slice id, struct policy_tar
         return target_missing(TARGET_TENANT, id, err);
     }
     ret->row = tx->who->tenant;
-    return slice_to_cstr(col_text(s, 0), ret->id, sizeof(ret->id)) ? ST_OK : ST_CORRUPT;
+    return find_id(s, 0, "tenant", ret->id, err);
 }
 
 enum status policy_target_find(struct tx *tx, enum policy_target_kind kind, struct slice id, struct policy_target *ret,
@@ -158,10 +149,8 @@ static enum status record(struct tx *tx, const struct policy_ref *p, const struc
     struct jw w;
     jw_init(&w, &text);
     jw_object(&w);
-    jw_key(&w, "kind");
-    jw_str(&w, policy_target_kind_text(t->kind));
-    jw_key(&w, "target");
-    jw_str(&w, t->id);
+    jw_member_str(&w, "kind", policy_target_kind_text(t->kind));
+    jw_member_str(&w, "target", t->id);
     jw_object_end(&w);
     return audit_write(tx, attached ? "policy.attach" : "policy.detach", "policy", slice_str(p->id),
                        attached ? none : buf_view(&text), attached ? buf_view(&text) : none, err);
@@ -230,63 +219,41 @@ enum status policy_detach(struct tx *tx, const struct policy_ref *p, const struc
 
 static void write_row(struct stmt *s, const struct policy_target *t, struct jw *out)
 {
-    char created[CLOCK_RFC3339_MAX];
-    clock_rfc3339(col_i64(s, 3), created);
     jw_object(out);
-    jw_key(out, "policy");
-    jw_slice(out, col_text(s, 0));
-    jw_key(out, "kind");
-    jw_str(out, policy_target_kind_text((enum policy_target_kind)col_i64(s, 1)));
-    jw_key(out, "target");
-    jw_slice(out, t != NULL ? slice_str(t->id) : col_text(s, 2));
-    jw_key(out, "created");
-    jw_str(out, created);
+    jw_member_text(out, "policy", col_text(s, 0));
+    jw_member_str(out, "kind", policy_target_kind_text((enum policy_target_kind)col_i64(s, 1)));
+    jw_member_text(out, "target", t != NULL ? slice_str(t->id) : col_text(s, 2));
+    jw_member_time(out, "created", col_i64(s, 3));
     jw_object_end(out);
 }
 
 // A target has few policies, so they come on one page; the places of a policy may be many.
-static struct stmt *list_stmt(struct tx *tx, const struct policy_ref *p, const struct policy_target *t,
-                              const struct cursor *at, int64_t limit)
+static struct stmt *list_stmt(struct tx *tx, const struct policy_ref *policy, const struct policy_target *t,
+                              const struct page *p)
 {
-    struct stmt *s = db_stmt(tx->db, &sql_attachment[p != NULL ? SQL_ATTACHMENT_OF_POLICY : SQL_ATTACHMENT_OF_TARGET]);
-    stmt_bind_i64(s, 1, p != NULL ? (int64_t)p->row : (int64_t)t->kind);
-    stmt_bind_i64(s, 2, p != NULL ? at->a : (int64_t)t->row);
-    if (p != NULL) {
-        stmt_bind_i64(s, 3, at->b);
-        stmt_bind_i64(s, 4, limit + 1);
+    struct stmt *s =
+        db_stmt(tx->db, &sql_attachment[policy != NULL ? SQL_ATTACHMENT_OF_POLICY : SQL_ATTACHMENT_OF_TARGET]);
+    stmt_bind_i64(s, 1, policy != NULL ? (int64_t)policy->row : (int64_t)t->kind);
+    stmt_bind_i64(s, 2, policy != NULL ? p->from.a : (int64_t)t->row);
+    if (policy != NULL) {
+        stmt_bind_i64(s, 3, p->from.b);
+        stmt_bind_i64(s, 4, page_rows(p));
     }
     return s;
 }
 
-enum status policy_attachments(struct tx *tx, const struct policy_ref *p, const struct policy_target *t,
+enum status policy_attachments(struct tx *tx, const struct policy_ref *policy, const struct policy_target *t,
                                struct slice cursor, int64_t limit, struct jw *out, struct err *err)
 {
-    uint8_t mem[CURSOR_MAX];
-    struct cursor at = {.kind = CURSOR_ATTACHMENTS, .text = SLICE("")};
-    enum status st = cursor_read(cursor, CURSOR_ATTACHMENTS, mem, &at, err);
+    struct page p = {.limit = limit, .from = {.kind = PAGE_ATTACHMENTS}};
+    enum status st = page_begin(&p, cursor, out, err);
     if (st != ST_OK) {
         return st;
     }
-    struct stmt *s __attribute__((cleanup(stmt_cleanup_))) = list_stmt(tx, p, t, &at, limit);
-    jw_object(out);
-    jw_key(out, "items");
-    jw_array(out);
-    bool row = true;
-    int64_t n = 0;
-    for (st = stmt_step(s, &row, err); st == ST_OK && row && (p == NULL || n < limit); n++) {
+    struct stmt *s __attribute__((cleanup(stmt_cleanup_))) = list_stmt(tx, policy, t, &p);
+    while (page_next(&p, s, err)) {
         write_row(s, t, out);
-        at.a = col_i64(s, 1);
-        at.b = col_i64(s, 4);
-        st = stmt_step(s, &row, err);
+        page_wrote(&p, (struct cursor){.a = col_i64(s, 1), .b = col_i64(s, 4)});
     }
-    if (st != ST_OK) {
-        return st;
-    }
-    jw_array_end(out);
-    jw_key(out, "next");
-    st = cursor_write(row ? &at : NULL, out, err);
-    if (st == ST_OK) {
-        jw_object_end(out);
-    }
-    return st;
+    return page_end(&p, err);
 }

@@ -1,18 +1,18 @@
 #include "domain/policy/ban.h"
 
 #include <pthread.h>
-#include <stdio.h>
+#include <stdatomic.h>
 #include <stdlib.h>
 
 #include "base/clock.h"
 #include "base/log.h"
 #include "base/map.h"
 #include "base/rate.h"
-#include "base/reader.h"
 #include "base/utf8.h"
-#include "core/cursor.h"
 #include "core/ids.h"
+#include "core/member.h"
 #include "core/metrics.h"
+#include "core/page.h"
 #include "domain/audit/audit.h"
 #include "domain/identity/throttle.h"
 #include "domain/policy/security.h"
@@ -22,13 +22,11 @@
 #define SQL_BAN_DEFINE
 #include "domain/policy/sql/ban.sql.h"
 
-enum { CURSOR_BANS = 1 };
 #define SWEEP_MS    60000
 #define SWEEP_MAX   1000
 #define NET_BITS    128
 #define NET_BITS_V4 96  // before an IPv4 address
 #define VALUE_MAX   256 // bytes of a client id
-#define ROW_ID_LEN  16
 #define MINUTE_US   60000000LL
 
 static const struct slice none = {NULL, 0};
@@ -40,20 +38,20 @@ static const char *const kind_texts[] = {
 static struct metric refused[] = {
     [BAN_ADDRESS] = {.name = "muster_banned_total",
                      .labels = "kind=\"address\"",
-                     .help = "CONNECTs of the banned.",
+                     .help = "CONNECTs of the banned, and connections of banned addresses.",
                      .kind = METRIC_COUNTER},
     [BAN_CLIENT_ID] = {.name = "muster_banned_total",
                        .labels = "kind=\"client_id\"",
-                       .help = "CONNECTs of the banned.",
+                       .help = "CONNECTs of the banned, and connections of banned addresses.",
                        .kind = METRIC_COUNTER},
     [BAN_DEVICE] = {.name = "muster_banned_total",
                     .labels = "kind=\"device\"",
-                    .help = "CONNECTs of the banned.",
+                    .help = "CONNECTs of the banned, and connections of banned addresses.",
                     .kind = METRIC_COUNTER},
 };
 static struct metric refused_flapping = {.name = "muster_banned_total",
                                          .labels = "kind=\"flapping\"",
-                                         .help = "CONNECTs of the banned.",
+                                         .help = "CONNECTs of the banned, and connections of banned addresses.",
                                          .kind = METRIC_COUNTER};
 
 // One ban in memory.
@@ -67,8 +65,11 @@ struct bans {
     pthread_rwlock_t lock;
     struct map by_key;               // key_of
     uint32_t prefixes[NET_BITS + 1]; // bans of networks by their length: which lengths to look for
+    _Atomic uint32_t networks;       // how many of them
     struct throttle *flapping;       // core thread
     struct rate *takeovers;
+    ban_close_fn on_create; // NULL: nobody keeps connections
+    void *on_create_arg;
 };
 
 static struct bans *bans_of(const struct core *c)
@@ -174,6 +175,7 @@ static void forget(struct bans *bs, struct slice key, unsigned bits)
     void *old = map_del(&bs->by_key, key);
     if (old != NULL && bits <= NET_BITS) {
         bs->prefixes[bits]--;
+        atomic_fetch_sub(&bs->networks, 1);
     }
     free(old);
 }
@@ -186,7 +188,10 @@ static void change_do(struct core *c, void *arg)
     pthread_rwlock_wrlock(&bs->lock);
     forget(bs, key, ch->bits);
     if (ch->add && map_set(&bs->by_key, key, ch->ban)) {
-        bs->prefixes[ch->bits <= NET_BITS ? ch->bits : 0] += ch->bits <= NET_BITS ? 1 : 0;
+        if (ch->bits <= NET_BITS) {
+            bs->prefixes[ch->bits]++;
+            atomic_fetch_add(&bs->networks, 1);
+        }
         ch->ban = NULL;
     }
     pthread_rwlock_unlock(&bs->lock);
@@ -252,19 +257,24 @@ static bool banned(const struct bans *bs, struct slice key, int64_t now_us)
 
 bool ban_address(const struct core *c, struct slice addr)
 {
-    struct bans *bs = bans_of(c);
     struct addr peer;
+    return addr_parse(addr, &peer) && ban_peer(c, &peer);
+}
+
+bool ban_peer(const struct core *c, const struct addr *peer)
+{
+    struct bans *bs = bans_of(c);
     bool yes = false;
-    if (bs == NULL || !addr_parse(addr, &peer)) {
+    if (bs == NULL || atomic_load_explicit(&bs->networks, memory_order_relaxed) == 0) {
         return false;
     }
     int64_t now_us = clock_wall_us();
     pthread_rwlock_rdlock(&bs->lock);
-    unsigned shortest = addr_is_ipv4(&peer) ? NET_BITS_V4 : 0;
+    unsigned shortest = addr_is_ipv4(peer) ? NET_BITS_V4 : 0;
     for (unsigned bits = NET_BITS + 1; bits-- > shortest && !yes;) {
         uint8_t mem[KEY_MAX];
         if (bs->prefixes[bits] > 0) {
-            struct addr_net n = addr_net_of(&peer, (uint8_t)(bits - shortest), (uint8_t)bits);
+            struct addr_net n = addr_net_of(peer, (uint8_t)(bits - shortest), (uint8_t)bits);
             yes = banned(bs, network_key(&n, mem), now_us);
         }
     }
@@ -422,31 +432,21 @@ struct ban_view {
     int64_t created_us, expires_us; // 0: until it is lifted
 };
 
-static void write_time(struct jw *out, const char *key, int64_t us)
+static void write_members(const struct ban_view *v, struct jw *out)
 {
-    char text[CLOCK_RFC3339_MAX];
-    clock_rfc3339(us, text);
-    jw_key(out, key);
-    jw_str(out, us != 0 ? text : NULL);
+    jw_member_row_id(out, "id", v->row);
+    jw_member_str(out, "kind", ban_kind_text(v->kind));
+    jw_member_text(out, "value", v->value);
+    jw_member_text(out, "reason", v->reason);
+    jw_member_time(out, "created", v->created_us);
+    jw_member_text(out, "created_by", v->created_by);
+    jw_member_time_or_null(out, "expires", v->expires_us != 0, v->expires_us);
 }
 
 static void write_ban(const struct ban_view *v, struct jw *out)
 {
-    char id[ROW_ID_LEN + 1];
-    (void)snprintf(id, sizeof(id), "%016llx", (unsigned long long)v->row);
     jw_object(out);
-    jw_key(out, "id");
-    jw_str(out, id);
-    jw_key(out, "kind");
-    jw_str(out, ban_kind_text(v->kind));
-    jw_key(out, "value");
-    jw_slice(out, v->value);
-    jw_key(out, "reason");
-    jw_slice(out, v->reason);
-    write_time(out, "created", v->created_us);
-    jw_key(out, "created_by");
-    jw_slice(out, v->created_by);
-    write_time(out, "expires", v->expires_us);
+    write_members(v, out);
     jw_object_end(out);
 }
 
@@ -459,12 +459,34 @@ static enum status record(struct tx *tx, const char *action, enum ban_kind kind,
     struct jw w;
     jw_init(&w, &text);
     jw_object(&w);
-    jw_key(&w, "kind");
-    jw_str(&w, ban_kind_text(kind));
-    jw_key(&w, "reason");
-    jw_slice(&w, reason);
+    jw_member_str(&w, "kind", ban_kind_text(kind));
+    jw_member_text(&w, "reason", reason);
     jw_object_end(&w);
     return audit_write(tx, action, "ban", value, none, buf_view(&text), err);
+}
+
+void ban_on_create(struct core *c, ban_close_fn fn, void *arg)
+{
+    struct bans *bs = bans_of(c);
+    if (bs != NULL) {
+        bs->on_create = fn;
+        bs->on_create_arg = arg;
+    }
+}
+
+// Those that are in.
+static enum status close_open(struct tx *tx, enum ban_kind kind, struct slice value, const struct device_ref *d,
+                              unsigned *ret_closed, struct err *err)
+{
+    const struct bans *bs = bans_of(tx->core);
+    struct ban_whom whom = {.kind = kind, .tenant = tx->who->tenant, .client_id = value, .device = d->row};
+    enum status st = kind == BAN_ADDRESS ? parse_network(value, &whom.network, err) : ST_OK;
+    if (st == ST_OK && kind == BAN_DEVICE) {
+        st = registry_notify(tx, d, DEVICE_CHANGE_REVOKED, err);
+    }
+    return st == ST_OK && bs != NULL && bs->on_create != NULL
+               ? bs->on_create(tx, &whom, bs->on_create_arg, ret_closed, err)
+               : st;
 }
 
 enum status ban_create(struct tx *tx, const struct ban_make *m, struct jw *out, struct err *err)
@@ -472,6 +494,7 @@ enum status ban_create(struct tx *tx, const struct ban_make *m, struct jw *out, 
     uint8_t mem[VALUE_MAX];
     struct buf value = buf_fixed(mem, sizeof(mem));
     struct device_ref d = {.row = 0};
+    unsigned closed = 0;
     enum status st = check_value(tx, m, &value, &d, err);
     if (st == ST_OK) {
         st = check_rest(tx, m, err);
@@ -496,11 +519,15 @@ enum status ban_create(struct tx *tx, const struct ban_make *m, struct jw *out, 
     if (st == ST_OK) {
         st = record(tx, "ban.create", m->kind, v.value, m->reason, err);
     }
-    if (st == ST_OK && m->kind == BAN_DEVICE) {
-        st = registry_notify(tx, &d, DEVICE_CHANGE_REVOKED, err);
+    if (st == ST_OK) {
+        st = close_open(tx, m->kind, v.value, &d, &closed, err);
     }
     if (st == ST_OK) {
-        write_ban(&v, out);
+        jw_object(out);
+        write_members(&v, out);
+        jw_key(out, "closed");
+        jw_int(out, closed);
+        jw_object_end(out);
     }
     return st;
 }
@@ -517,21 +544,11 @@ static enum status remove_row(struct tx *tx, uint64_t row, enum ban_kind kind, u
     return stmt_run(s, err);
 }
 
-static bool parse_id(struct slice text, uint64_t *ret)
-{
-    uint8_t mem[sizeof(uint64_t)];
-    struct buf b = buf_fixed(mem, sizeof(mem));
-    bool ok = hex_decode(text, &b) && b.len == sizeof(mem);
-    struct reader r = reader_make(buf_view(&b));
-    *ret = rd_u64(&r);
-    return ok && *ret <= INT64_MAX;
-}
-
 enum status ban_delete(struct tx *tx, struct slice id, struct err *err)
 {
     uint64_t row = 0;
     bool found = false;
-    bool known = parse_id(id, &row);
+    bool known = row_id_parse(id, &row);
     STMT(s, tx->db, &sql_ban[SQL_BAN_FIND]);
     stmt_bind_i64(s, 1, (int64_t)row);
     stmt_bind_i64(s, 2, tx->who->tenant);
@@ -550,40 +567,24 @@ enum status ban_delete(struct tx *tx, struct slice id, struct err *err)
 
 enum status ban_list(struct tx *tx, struct slice cursor, int64_t limit, struct jw *out, struct err *err)
 {
-    uint8_t mem[CURSOR_MAX];
-    struct cursor at = {.kind = CURSOR_BANS, .text = SLICE("")};
-    enum status st = cursor_read(cursor, CURSOR_BANS, mem, &at, err);
+    struct page p = {.limit = limit, .from = {.kind = PAGE_BANS}};
+    enum status st = page_begin(&p, cursor, out, err);
     if (st != ST_OK) {
         return st;
     }
     STMT(s, tx->db, &sql_ban[SQL_BAN_LIST]);
     stmt_bind_i64(s, 1, tx->who->tenant);
     stmt_bind_i64(s, 2, principal_may(tx->who, PERM_TENANT_WRITE) ? 1 : 0);
-    stmt_bind_i64(s, 3, at.a);
+    stmt_bind_i64(s, 3, p.from.a);
     stmt_bind_i64(s, 4, tx->now_us);
-    stmt_bind_i64(s, 5, limit + 1);
-    jw_object(out);
-    jw_key(out, "items");
-    jw_array(out);
-    bool row = true;
-    int64_t n = 0;
-    for (st = stmt_step(s, &row, err); st == ST_OK && row && n < limit; n++) {
+    stmt_bind_i64(s, 5, page_rows(&p));
+    while (page_next(&p, s, err)) {
         write_ban(&(struct ban_view){(uint64_t)col_i64(s, 0), (enum ban_kind)col_i64(s, 1), col_text(s, 2),
                                      col_text(s, 3), col_text(s, 5), col_i64(s, 4), col_i64(s, 6)},
                   out);
-        at.a = col_i64(s, 0);
-        st = stmt_step(s, &row, err);
+        page_wrote(&p, (struct cursor){.a = col_i64(s, 0)});
     }
-    if (st != ST_OK) {
-        return st;
-    }
-    jw_array_end(out);
-    jw_key(out, "next");
-    st = cursor_write(row ? &at : NULL, out, err);
-    if (st == ST_OK) {
-        jw_object_end(out);
-    }
-    return st;
+    return page_end(&p, err);
 }
 
 // --- life --------------------------------------------------------------------------------------------------------

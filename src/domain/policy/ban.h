@@ -1,18 +1,20 @@
 // Who may not come in: banned by an operator, or for a while because of flapping.
 //
-//   address or network   of all tenants, the system owner's to ban; asked before anything else, on the I/O thread
+//   address or network   of all tenants, the system owner's to ban; asked when a connection of an MQTT port is accepted, and
+//                        at CONNECT, since MQTT may come over the HTTP ports too
 //   client id, device    of one tenant; asked when it is known who comes
 //   flapping             one client id from one source, connecting more often than `ban.flapping_connects` a minute:
 //                        1 minute, then 2, 4, ... 64, as throttle.h has it; in memory only
 //
-// Banned clients are told 0x8A (MQTT 5). A ban ends by itself or is lifted. Bans of devices close a live session at once;
-// other bans count at the next CONNECT.
+// Banned clients are told 0x8A (MQTT 5); connections of a banned address are closed without a word. A ban ends by itself or is
+// lifted. It closes the open connections it concerns at once.
 #ifndef DOMAIN_BAN_H
 #define DOMAIN_BAN_H
 
 #include "base/json.h"
 #include "core/conf.h"
 #include "core/core.h"
+#include "net/addr.h"
 
 #define BAN_REASON_MAX 256   // bytes
 #define BANS_MAX       10000 // of one tenant; of addresses as many again
@@ -35,6 +37,7 @@ bool ban_kind_parse(struct slice text, enum ban_kind *ret);
 
 // Is this address ("192.0.2.1:1234", "[2001:db8::1]:1", or without port) banned now? Any thread.
 bool ban_address(const struct core *c, struct slice addr);
+bool ban_peer(const struct core *c, const struct addr *peer); // the same; no lock while no address is banned
 // At the beginning of a CONNECT's operation, before the credential is looked at: counts it. ST_FORBIDDEN while it is banned for
 // flapping.
 enum status ban_flapping(struct tx *tx, struct slice client_id, struct slice addr, struct err *err);
@@ -49,9 +52,21 @@ struct ban_make {
     struct slice reason; // p == NULL: none
     int64_t ttl_us;      // 0: until it is lifted
 };
-// {"id","kind","value","reason","created","created_by","expires"}. An address needs PERM_TENANT_WRITE besides. What is
+// {"id","kind","value","reason","created","created_by","expires","closed"}: `closed` connections were open. An address needs PERM_TENANT_WRITE besides. What is
 // banned already is banned anew. ST_INVALID, ST_LIMIT over BANS_MAX, ST_NOT_FOUND.
 enum status ban_create(struct tx *tx, const struct ban_make *m, struct jw *out, struct err *err);
+// Whoever keeps connections: to be closed after the commit, and counted. Once, before core_start, after ban_start. Failing fails
+// the ban.
+struct ban_whom {
+    enum ban_kind kind;
+    uint32_t tenant;         // of a client id
+    struct slice client_id;  // borrowed
+    uint64_t device;         // row
+    struct addr_net network; // of an address
+};
+typedef enum status (*ban_close_fn)(struct tx *tx, const struct ban_whom *whom, void *arg, unsigned *ret_closed,
+                                    struct err *err);
+void ban_on_create(struct core *c, ban_close_fn fn, void *arg);
 // {"items","next"}, oldest first; bans of addresses only for the system owner. Any tx.
 enum status ban_list(struct tx *tx, struct slice cursor, int64_t limit, struct jw *out, struct err *err);
 enum status ban_delete(struct tx *tx, struct slice id, struct err *err); // ST_NOT_FOUND

@@ -2,16 +2,16 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-#include "base/clock.h"
 #include "base/utf8.h"
-#include "core/cursor.h"
+#include "core/find.h"
 #include "core/ids.h"
+#include "core/member.h"
+#include "core/page.h"
 #include "domain/audit/audit.h"
 #include "domain/doc/doc.h"
 #include "domain/policy/policy_priv.h"
 #include "domain/policy/sql/policy.sql.h"
 
-enum { CURSOR_POLICIES = 1 };
 #define AUDIT_TEXT_MAX (POLICY_DOCUMENT_MAX + POLICY_DESCRIPTION_MAX * 6 + 256)
 #define BUF            __attribute__((cleanup(buf_release))) struct buf
 
@@ -22,20 +22,13 @@ enum status policy_find(struct tx *tx, struct slice id, struct policy_ref *ret, 
     STMT(s, tx->db, &sql_policy[SQL_POLICY_FIND]);
     stmt_bind_i64(s, 1, tx->who->tenant);
     stmt_bind_text(s, 2, id);
-    bool row = false;
-    enum status st = stmt_step(s, &row, err);
+    enum status st = find_row(s, "policy", id, err);
     if (st != ST_OK) {
         return st;
     }
-    if (!row) {
-        struct slice shown = slice_head(id, ID_MAX);
-        return err_set(err, ST_NOT_FOUND, "no policy \"" SLICE_FMT "\"", SLICE_ARG(shown));
-    }
     ret->row = (uint64_t)col_i64(s, 0);
     ret->version = col_i64(s, 1);
-    return slice_to_cstr(col_text(s, 2), ret->id, sizeof(ret->id))
-               ? ST_OK
-               : err_set(err, ST_CORRUPT, "a stored policy has no valid id");
+    return find_id(s, 2, "policy", ret->id, err);
 }
 
 // --- checks ------------------------------------------------------------------------------------------------------
@@ -217,11 +210,7 @@ static enum status load(struct tx *tx, const struct policy_ref *p, struct stored
 {
     STMT(s, tx->db, &sql_policy[SQL_POLICY_GET]);
     stmt_bind_i64(s, 1, (int64_t)p->row);
-    bool row = false;
-    enum status st = stmt_step(s, &row, err);
-    if (st == ST_OK && !row) {
-        st = err_set(err, ST_NOT_FOUND, "no policy \"%s\"", p->id);
-    }
+    enum status st = find_row(s, "policy", slice_str(p->id), err);
     if (st != ST_OK) {
         return st;
     }
@@ -309,32 +298,20 @@ enum status policy_delete(struct tx *tx, const struct policy_ref *p, struct err 
 
 // --- writing -----------------------------------------------------------------------------------------------------
 
-static void write_time(struct jw *out, const char *key, int64_t us)
-{
-    char text[CLOCK_RFC3339_MAX];
-    clock_rfc3339(us, text);
-    jw_key(out, key);
-    jw_str(out, text);
-}
-
 // The row of policy_get (with document) or policy_list.
 static void write_row(struct stmt *s, bool document, struct jw *out)
 {
     jw_object(out);
-    jw_key(out, "id");
-    jw_slice(out, col_text(s, 0));
-    jw_key(out, "description");
-    jw_slice(out, col_text(s, 1));
-    jw_key(out, "version");
-    jw_int(out, col_i64(s, 2));
+    jw_member_text(out, "id", col_text(s, 0));
+    jw_member_text(out, "description", col_text(s, 1));
+    jw_member_int(out, "version", col_i64(s, 2));
     if (document) {
         jw_key(out, "document");
         jw_raw(out, col_text(s, 6));
     }
-    jw_key(out, "attachments");
-    jw_int(out, col_i64(s, 5));
-    write_time(out, "created", col_i64(s, 3));
-    write_time(out, "updated", col_i64(s, 4));
+    jw_member_int(out, "attachments", col_i64(s, 5));
+    jw_member_time(out, "created", col_i64(s, 3));
+    jw_member_time(out, "updated", col_i64(s, 4));
     jw_object_end(out);
 }
 
@@ -342,11 +319,7 @@ enum status policy_write(struct tx *tx, const struct policy_ref *p, struct jw *o
 {
     STMT(s, tx->db, &sql_policy[SQL_POLICY_GET]);
     stmt_bind_i64(s, 1, (int64_t)p->row);
-    bool row = false;
-    enum status st = stmt_step(s, &row, err);
-    if (st == ST_OK && !row) {
-        st = err_set(err, ST_NOT_FOUND, "no policy \"%s\"", p->id);
-    }
+    enum status st = find_row(s, "policy", slice_str(p->id), err);
     if (st == ST_OK) {
         write_row(s, true, out);
     }
@@ -355,36 +328,18 @@ enum status policy_write(struct tx *tx, const struct policy_ref *p, struct jw *o
 
 enum status policy_list(struct tx *tx, struct slice cursor, int64_t limit, struct jw *out, struct err *err)
 {
-    uint8_t mem[CURSOR_MAX];
-    char last[ID_MAX + 1] = "";
-    struct cursor at = {.kind = CURSOR_POLICIES, .text = SLICE("")};
-    enum status st = cursor_read(cursor, CURSOR_POLICIES, mem, &at, err);
+    struct page p = {.limit = limit, .from = {.kind = PAGE_POLICIES}};
+    enum status st = page_begin(&p, cursor, out, err);
     if (st != ST_OK) {
         return st;
     }
     STMT(s, tx->db, &sql_policy[SQL_POLICY_LIST]);
     stmt_bind_i64(s, 1, tx->who->tenant);
-    stmt_bind_text(s, 2, at.text);
-    stmt_bind_i64(s, 3, limit + 1);
-    jw_object(out);
-    jw_key(out, "items");
-    jw_array(out);
-    bool row = true;
-    int64_t n = 0;
-    for (st = stmt_step(s, &row, err); st == ST_OK && row && n < limit; n++) {
+    stmt_bind_text(s, 2, p.from.text);
+    stmt_bind_i64(s, 3, page_rows(&p));
+    while (page_next(&p, s, err)) {
         write_row(s, false, out);
-        (void)slice_to_cstr(col_text(s, 0), last, sizeof(last));
-        st = stmt_step(s, &row, err);
+        page_wrote(&p, (struct cursor){.text = col_text(s, 0)});
     }
-    if (st != ST_OK) {
-        return st;
-    }
-    jw_array_end(out);
-    jw_key(out, "next");
-    at.text = slice_str(last);
-    st = cursor_write(row ? &at : NULL, out, err);
-    if (st == ST_OK) {
-        jw_object_end(out);
-    }
-    return st;
+    return page_end(&p, err);
 }

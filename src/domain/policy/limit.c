@@ -2,6 +2,7 @@
 
 #include <stdlib.h>
 
+#include "core/find.h"
 #include "domain/audit/audit.h"
 #define SQL_LIMIT_DEFINE
 #include "domain/policy/sql/limit.sql.h"
@@ -48,13 +49,10 @@ static enum status find_tenant(struct tx *tx, struct slice id, struct tenant_ref
         return st;
     }
     if (!row || ((uint32_t)col_i64(s, 0) != tx->who->tenant && !principal_may(tx->who, PERM_TENANT_READ))) {
-        struct slice shown = slice_head(id, ID_MAX);
-        return err_set(err, ST_NOT_FOUND, "no tenant \"" SLICE_FMT "\"", SLICE_ARG(shown));
+        return find_missing("tenant", id, err);
     }
     ret->row = (uint32_t)col_i64(s, 0);
-    return slice_to_cstr(col_text(s, 1), ret->id, sizeof(ret->id))
-               ? ST_OK
-               : err_set(err, ST_CORRUPT, "a stored tenant has no valid id");
+    return find_id(s, 1, "tenant", ret->id, err);
 }
 
 // --- reading -----------------------------------------------------------------------------------------------------
@@ -100,7 +98,7 @@ static enum status write_one(struct tx *tx, uint32_t tenant, enum quota_what w, 
 
 enum status limit_write(struct tx *tx, struct slice tenant, struct jw *out, struct err *err)
 {
-    struct tenant_ref t;
+    struct tenant_ref t = {.row = 0};
     enum status st = find_tenant(tx, tenant, &t, err);
     if (st != ST_OK) {
         return st;
@@ -187,7 +185,7 @@ enum status limit_set(struct tx *tx, struct slice tenant, enum quota_what w, int
     uint8_t mem[2][64];
     struct buf before = buf_fixed(mem[0], sizeof(mem[0]));
     struct buf after = buf_fixed(mem[1], sizeof(mem[1]));
-    struct tenant_ref t;
+    struct tenant_ref t = {.row = 0};
     int64_t old = QUOTA_DEFAULT;
     bool own = false;
     if (value < QUOTA_DEFAULT) {

@@ -113,8 +113,8 @@ enum status policy_attach(struct tx *tx, const struct policy_ref *p, const struc
                           struct err *err);
 enum status policy_detach(struct tx *tx, const struct policy_ref *p, const struct policy_target *t, bool *ret_changed,
                           struct err *err);
-// Of one policy (p), or of one target (t), the other NULL: {"items": [{"policy","kind","target","created"}],"next"}. Any tx.
-enum status policy_attachments(struct tx *tx, const struct policy_ref *p, const struct policy_target *t,
+// Of one policy, or of one target (t), the other NULL: {"items": [{"policy","kind","target","created"}],"next"}. Any tx.
+enum status policy_attachments(struct tx *tx, const struct policy_ref *policy, const struct policy_target *t,
                                struct slice cursor, int64_t limit, struct jw *out, struct err *err);
 
 #endif

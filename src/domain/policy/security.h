@@ -10,9 +10,10 @@
 
 //    enum suffix         name in events, in the audit ("security.NAME") and in the metric
 #define SECURITY_MAP(X)                                                                                                \
-    X(CLIENT_ID_TAKEN, "client_id_taken") /* somebody else's client id (S15) */                                        \
-    X(TAKEOVERS, "takeovers")             /* two clients with one credential throw each other out */                   \
-    X(FLAPPING, "flapping")               /* a client connected too often and is banned for a while */
+    X(CLIENT_ID_TAKEN, "client_id_taken")   /* somebody else's client id (S15) */                                      \
+    X(OTHER_CREDENTIAL, "other_credential") /* the session of another credential of the same device (S16) */           \
+    X(TAKEOVERS, "takeovers")               /* two clients with one credential throw each other out */                 \
+    X(FLAPPING, "flapping")                 /* a client connected too often and is banned for a while */
 
 enum security_what {
 #define X(name, text) SECURITY_##name,

@@ -1,36 +1,20 @@
 // Presence as operators see it. The statements are presence.c's.
-#include "core/cursor.h"
-#include "core/when.h"
+#include "core/member.h"
+#include "core/page.h"
 #include "domain/presence/live.h"
 #include "domain/presence/presence.h"
 #include "domain/presence/sql/presence.sql.h"
 
-enum { CURSOR_LIST = 10, CURSOR_SESSIONS = 11 };
-
-static void write_time(struct jw *out, const char *key, struct stmt *s, int col)
-{
-    jw_key(out, key);
-    if (col_is_null(s, col)) {
-        jw_null(out);
-    } else {
-        jw_time_text(out, col_i64(s, col));
-    }
-}
-
 // Columns address, protocol, client_id, tls, keep_alive_s from `col` on.
 static void write_connection(struct jw *out, struct stmt *s, int col)
 {
-    jw_key(out, "address");
-    jw_slice(out, col_text(s, col));
-    jw_key(out, "protocol");
-    jw_slice(out, col_text(s, col + 1));
-    jw_key(out, "client_id");
-    jw_slice(out, col_text(s, col + 2));
+    jw_member_text(out, "address", col_text(s, col));
+    jw_member_text(out, "protocol", col_text(s, col + 1));
+    jw_member_text(out, "client_id", col_text(s, col + 2));
     jw_key(out, "tls");
     struct slice tls = col_text(s, col + 3);
     jw_slice(out, tls.len > 0 ? tls : (struct slice){NULL, 0});
-    jw_key(out, "keep_alive_s");
-    jw_int(out, col_i64(s, col + 4));
+    jw_member_int(out, "keep_alive_s", col_i64(s, col + 4));
 }
 
 // A row as it is shown.
@@ -66,16 +50,11 @@ static void write_row(struct tx *tx, struct jw *out, struct slice id, uint64_t d
     struct view v = {col_i64(s, 0) != 0, col_i64(s, 1), col_i64(s, 2), col_text(s, 3)};
     correct(tx, device, (uint64_t)col_i64(s, 9), &v);
     jw_object(out);
-    jw_key(out, "device");
-    jw_slice(out, id);
-    jw_key(out, "online");
-    jw_bool(out, v.online);
-    jw_key(out, "since");
-    jw_time_text(out, v.since_us);
-    jw_key(out, "last_seen");
-    jw_time_text(out, v.seen_us);
-    jw_key(out, "reason");
-    jw_slice(out, v.online ? (struct slice){NULL, 0} : v.reason);
+    jw_member_text(out, "device", id);
+    jw_member_bool(out, "online", v.online);
+    jw_member_time(out, "since", v.since_us);
+    jw_member_time(out, "last_seen", v.seen_us);
+    jw_member_text(out, "reason", v.online ? (struct slice){NULL, 0} : v.reason);
     jw_key(out, "connection");
     if (v.online && !col_is_null(s, 4)) {
         jw_object(out);
@@ -91,10 +70,8 @@ static void write_never(struct jw *out, const char *id)
 {
     static const char *const nulls[] = {"since", "last_seen", "reason", "connection"};
     jw_object(out);
-    jw_key(out, "device");
-    jw_str(out, id);
-    jw_key(out, "online");
-    jw_bool(out, false);
+    jw_member_str(out, "device", id);
+    jw_member_bool(out, "online", false);
     for (size_t i = 0; i < sizeof(nulls) / sizeof(nulls[0]); i++) {
         jw_key(out, nulls[i]);
         jw_null(out);
@@ -119,79 +96,47 @@ enum status presence_write(struct tx *tx, const struct device_ref *d, struct jw 
     return ST_OK;
 }
 
-struct page {
-    struct tx *tx;
-    struct jw *out;
-    unsigned left;      // items this page may still take
-    struct cursor last; // of the last item written
-    bool more;
-};
-
-// One of the two halves of the list, from `after` on; at most p->left items.
-static enum status list_half(struct page *p, bool online, int64_t after, int64_t seen_before_us, struct err *err)
+// One of the two halves of the list, from `after` on.
+static void list_half(struct tx *tx, struct page *p, bool online, int64_t after, int64_t seen_before_us,
+                      struct err *err)
 {
-    STMT(s, p->tx->db, &sql_presence[SQL_PRESENCE_LIST]);
-    stmt_bind_i64(s, 1, p->tx->who->tenant);
+    STMT(s, tx->db, &sql_presence[SQL_PRESENCE_LIST]);
+    stmt_bind_i64(s, 1, tx->who->tenant);
     stmt_bind_i64(s, 2, online);
     stmt_bind_i64(s, 3, after);
     stmt_bind_i64(s, 4, seen_before_us);
-    stmt_bind_i64(s, 5, (int64_t)p->left + 1); // one more tells whether there is a next page
-    for (;;) {
-        bool row = false;
-        enum status st = stmt_step(s, &row, err);
-        if (st != ST_OK || !row) {
-            return st;
-        }
-        if (p->left == 0) {
-            p->more = true;
-            return ST_OK;
-        }
+    stmt_bind_i64(s, 5, page_rows(p));
+    while (page_next(p, s, err)) {
         uint64_t device = (uint64_t)col_i64(s, 11);
-        write_row(p->tx, p->out, col_text(s, 10), device, s);
-        p->last = (struct cursor){.kind = CURSOR_LIST, .a = online, .b = (int64_t)device};
-        p->left--;
+        write_row(tx, p->out, col_text(s, 10), device, s);
+        page_wrote(p, (struct cursor){.a = online, .b = (int64_t)device});
     }
 }
 
 enum status presence_list(struct tx *tx, const struct presence_filter *f, struct jw *out, struct err *err)
 {
-    uint8_t mem[CURSOR_MAX];
-    struct cursor from = {.kind = CURSOR_LIST, .a = f->online != 0, .b = 0};
-    enum status st = cursor_read(f->cursor, CURSOR_LIST, mem, &from, err);
+    struct page p = {.limit = f->limit, .from = {.kind = PAGE_PRESENCE, .a = f->online != 0}};
+    enum status st = page_begin(&p, f->cursor, out, err);
     if (st != ST_OK) {
         return st;
     }
-    struct page p = {.tx = tx, .out = out, .left = f->limit};
-    jw_object(out);
-    jw_key(out, "items");
-    jw_array(out);
-    if (f->online != 0 && from.a == 1) {
-        st = list_half(&p, true, from.b, f->seen_before_us, err);
-        from.b = 0;
+    bool from_online = p.from.a == 1;
+    if (f->online != 0 && from_online) {
+        list_half(tx, &p, true, p.from.b, f->seen_before_us, err);
     }
-    if (st == ST_OK && f->online != 1 && !p.more) {
-        st = list_half(&p, false, from.a == 1 ? 0 : from.b, f->seen_before_us, err);
+    if (f->online != 1 && !p.more) {
+        list_half(tx, &p, false, from_online ? 0 : p.from.b, f->seen_before_us, err);
     }
-    jw_array_end(out);
-    jw_key(out, "next");
-    if (st == ST_OK) {
-        st = cursor_write(p.more ? &p.last : NULL, out, err);
-    }
-    if (st == ST_OK) { // else what was written is thrown away
-        jw_object_end(out);
-    }
-    return st;
+    return page_end(&p, err);
 }
 
 static void write_session(struct jw *out, struct stmt *s)
 {
     jw_object(out);
-    write_time(out, "start", s, 1);
-    write_time(out, "end", s, 2);
-    jw_key(out, "reason");
-    jw_slice(out, col_text(s, 3));
-    jw_key(out, "detail");
-    jw_slice(out, col_text(s, 4));
+    jw_member_time_col(out, "start", s, 1);
+    jw_member_time_col(out, "end", s, 2);
+    jw_member_text(out, "reason", col_text(s, 3));
+    jw_member_text(out, "detail", col_text(s, 4));
     write_connection(out, s, 5);
     jw_object_end(out);
 }
@@ -199,33 +144,18 @@ static void write_session(struct jw *out, struct stmt *s)
 enum status presence_sessions(struct tx *tx, const struct device_ref *d, struct slice cursor, unsigned limit,
                               struct jw *out, struct err *err)
 {
-    uint8_t mem[CURSOR_MAX];
-    struct cursor c = {.kind = CURSOR_SESSIONS, .a = INT64_MAX};
-    enum status st = cursor_read(cursor, CURSOR_SESSIONS, mem, &c, err);
+    struct page p = {.limit = limit, .from = {.kind = PAGE_PRESENCE_SESSIONS, .a = INT64_MAX}};
+    enum status st = page_begin(&p, cursor, out, err);
     if (st != ST_OK) {
         return st;
     }
     STMT(s, tx->db, &sql_presence[SQL_PRESENCE_SESSIONS]);
     stmt_bind_i64(s, 1, (int64_t)d->row);
-    stmt_bind_i64(s, 2, c.a);
-    stmt_bind_i64(s, 3, (int64_t)limit + 1);
-    jw_object(out);
-    jw_key(out, "items");
-    jw_array(out);
-    bool row = false;
-    unsigned n = 0;
-    for (st = stmt_step(s, &row, err); st == ST_OK && row && n < limit; st = stmt_step(s, &row, err)) {
+    stmt_bind_i64(s, 2, p.from.a);
+    stmt_bind_i64(s, 3, page_rows(&p));
+    while (page_next(&p, s, err)) {
         write_session(out, s);
-        c.a = col_i64(s, 0);
-        n++;
+        page_wrote(&p, (struct cursor){.a = col_i64(s, 0)});
     }
-    jw_array_end(out);
-    jw_key(out, "next");
-    if (st == ST_OK) {
-        st = cursor_write(row ? &c : NULL, out, err);
-    }
-    if (st == ST_OK) { // else what was written is thrown away
-        jw_object_end(out);
-    }
-    return st;
+    return page_end(&p, err);
 }

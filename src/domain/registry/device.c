@@ -2,8 +2,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-#include "base/clock.h"
+#include "core/find.h"
 #include "core/ids.h"
+#include "core/member.h"
 #include "domain/audit/audit.h"
 #include "domain/registry/registry_priv.h"
 #define SQL_DEVICE_DEFINE
@@ -21,20 +22,15 @@ enum status device_find(struct tx *tx, struct slice id, struct device_ref *ret, 
     STMT(s, tx->db, &sql_device[SQL_DEVICE_FIND]);
     stmt_bind_i64(s, 1, tx->who->tenant);
     stmt_bind_text(s, 2, id);
-    bool row = false;
-    enum status st = stmt_step(s, &row, err);
+    enum status st = find_row(s, "device", id, err);
     if (st != ST_OK) {
         return st;
-    }
-    if (!row) {
-        struct slice shown = slice_head(id, ID_MAX);
-        return err_set(err, ST_NOT_FOUND, "no device \"" SLICE_FMT "\"", SLICE_ARG(shown));
     }
     ret->row = (uint64_t)col_i64(s, 0);
     ret->tenant = tx->who->tenant;
     ret->state = (enum device_state)col_i64(s, 1);
     ret->version = col_i64(s, 2);
-    return slice_to_cstr(col_text(s, 3), ret->id, sizeof(ret->id)) ? ST_OK : ST_CORRUPT;
+    return find_id(s, 3, "device", ret->id, err);
 }
 
 enum status device_find_row(struct tx *tx, uint64_t row_id, struct device_ref *ret, struct err *err)
@@ -53,7 +49,7 @@ enum status device_find_row(struct tx *tx, uint64_t row_id, struct device_ref *r
     ret->tenant = (uint32_t)col_i64(s, 0);
     ret->state = (enum device_state)col_i64(s, 1);
     ret->version = col_i64(s, 2);
-    return slice_to_cstr(col_text(s, 3), ret->id, sizeof(ret->id)) ? ST_OK : ST_CORRUPT;
+    return find_id(s, 3, "device", ret->id, err);
 }
 
 static enum status check_version(const struct device_ref *d, int64_t if_version, struct err *err)
@@ -122,12 +118,9 @@ static enum status publish(struct tx *tx, const struct device_ref *d, const char
     struct jw w;
     jw_init(&w, &text);
     jw_object(&w);
-    jw_key(&w, "device");
-    jw_str(&w, d->id);
-    jw_key(&w, "action");
-    jw_str(&w, action);
-    jw_key(&w, "version");
-    jw_int(&w, d->version);
+    jw_member_str(&w, "device", d->id);
+    jw_member_str(&w, "action", action);
+    jw_member_int(&w, "version", d->version);
     jw_object_end(&w);
     struct event *ev = event_new(EV_DEVICE, d->tenant, d->row, d->id, tx->now_us, buf_view(&text));
     return tx_event(tx, ev) ? ST_OK : err_set(err, ST_NOMEM, "no memory");
@@ -137,18 +130,6 @@ static enum status record(struct tx *tx, const char *action, const struct device
                           struct slice after, struct err *err)
 {
     return audit_write_for(tx, d->tenant, action, "device", slice_str(d->id), before, after, err);
-}
-
-static void write_text_member(struct jw *w, const char *key, struct slice text)
-{
-    jw_key(w, key);
-    jw_slice(w, text);
-}
-
-static void write_json_member(struct jw *w, const char *key, struct slice json)
-{
-    jw_key(w, key);
-    jw_raw(w, json);
 }
 
 // --- create ------------------------------------------------------------------------------------------------------
@@ -184,11 +165,11 @@ static enum status record_created(struct tx *tx, const struct device_desc *desc,
     struct jw w;
     jw_init(&w, &text);
     jw_object(&w);
-    write_text_member(&w, "name", desc->name);
-    write_text_member(&w, "model", desc->model);
-    write_json_member(&w, "tags", texts->tags);
-    write_json_member(&w, "attributes", texts->attributes);
-    write_json_member(&w, "keys", texts->keys);
+    jw_member_text(&w, "name", desc->name);
+    jw_member_text(&w, "model", desc->model);
+    jw_member_json(&w, "tags", texts->tags);
+    jw_member_json(&w, "attributes", texts->attributes);
+    jw_member_json(&w, "keys", texts->keys);
     jw_object_end(&w);
     if (text.failed) {
         return err_set(err, ST_NOMEM, "no memory");
@@ -290,10 +271,9 @@ static enum status load_device(struct tx *tx, const struct device_ref *d, json_t
     } columns[] = {{"name", 't', 2}, {"model", 't', 3}, {"tags", 'j', 6}, {"attributes", 'j', 7}, {"keys", 'j', 8}};
     STMT(s, tx->db, &sql_device[SQL_DEVICE_GET]);
     stmt_bind_i64(s, 1, (int64_t)d->row);
-    bool row = false;
-    enum status st = stmt_step(s, &row, err);
-    if (st != ST_OK || !row) {
-        return st != ST_OK ? st : err_set(err, ST_NOT_FOUND, "no device \"%s\"", d->id);
+    enum status st = find_row(s, "device", slice_str(d->id), err);
+    if (st != ST_OK) {
+        return st;
     }
     json_t *doc = json_object();
     st = doc != NULL ? ST_OK : err_set(err, ST_NOMEM, "no memory");
@@ -537,21 +517,15 @@ enum status device_delete(struct tx *tx, struct device_ref *d, int64_t if_versio
 
 enum status device_row_write(struct tx *tx, struct stmt *row, bool groups, struct jw *out, struct err *err)
 {
-    char created[CLOCK_RFC3339_MAX];
-    char updated[CLOCK_RFC3339_MAX];
-    clock_rfc3339(col_i64(row, 9), created);
-    clock_rfc3339(col_i64(row, 10), updated);
     jw_object(out);
-    write_text_member(out, "id", col_text(row, 1));
-    write_text_member(out, "name", col_text(row, 2));
-    write_text_member(out, "model", col_text(row, 3));
-    jw_key(out, "state");
-    jw_str(out, device_state_text((enum device_state)col_i64(row, 4)));
-    jw_key(out, "version");
-    jw_int(out, col_i64(row, 5));
-    write_json_member(out, "tags", col_text(row, 6));
-    write_json_member(out, "attributes", col_text(row, 7));
-    write_json_member(out, "keys", col_text(row, 8));
+    jw_member_text(out, "id", col_text(row, 1));
+    jw_member_text(out, "name", col_text(row, 2));
+    jw_member_text(out, "model", col_text(row, 3));
+    jw_member_str(out, "state", device_state_text((enum device_state)col_i64(row, 4)));
+    jw_member_int(out, "version", col_i64(row, 5));
+    jw_member_json(out, "tags", col_text(row, 6));
+    jw_member_json(out, "attributes", col_text(row, 7));
+    jw_member_json(out, "keys", col_text(row, 8));
     if (groups) {
         jw_key(out, "groups");
         enum status st = group_write_of_device(tx, (uint64_t)col_i64(row, 0), out, err);
@@ -559,10 +533,8 @@ enum status device_row_write(struct tx *tx, struct stmt *row, bool groups, struc
             return st;
         }
     }
-    jw_key(out, "created");
-    jw_str(out, created);
-    jw_key(out, "updated");
-    jw_str(out, updated);
+    jw_member_time(out, "created", col_i64(row, 9));
+    jw_member_time(out, "updated", col_i64(row, 10));
     jw_object_end(out);
     return ST_OK;
 }
@@ -571,10 +543,6 @@ enum status device_write(struct tx *tx, const struct device_ref *d, struct jw *o
 {
     STMT(s, tx->db, &sql_device[SQL_DEVICE_GET]);
     stmt_bind_i64(s, 1, (int64_t)d->row);
-    bool row = false;
-    enum status st = stmt_step(s, &row, err);
-    if (st == ST_OK && !row) {
-        st = err_set(err, ST_NOT_FOUND, "no device \"%s\"", d->id);
-    }
+    enum status st = find_row(s, "device", slice_str(d->id), err);
     return st == ST_OK ? device_row_write(tx, s, true, out, err) : st;
 }

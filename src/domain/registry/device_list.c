@@ -1,5 +1,5 @@
 // Listing devices: one condition drives an index, the others are checked row by row, within a budget.
-#include "core/cursor.h"
+#include "core/page.h"
 #include "domain/registry/registry_priv.h"
 #include "domain/registry/sql/device.sql.h"
 
@@ -23,14 +23,9 @@ static const struct {
 struct listing {
     struct tx *tx;
     const struct device_filter *f;
-    struct jw *out;
     enum driver driver;
     uint64_t group; // row, 0: none asked for
-    int64_t written;
-    int64_t scanned;
-    struct cursor at;
-    char text[DEVICE_NAME_MAX + 1]; // what at.text points to
-    bool more;
+    struct page page;
 };
 
 static enum driver choose_driver(const struct device_filter *f)
@@ -91,19 +86,12 @@ static enum status row_matches(const struct listing *l, struct stmt *s, bool *re
     return group_has(l->tx, l->group, (uint64_t)col_i64(s, 0), ret_match, err);
 }
 
-static enum status remember(struct listing *l, struct stmt *s, struct err *err)
+// The place of the row in the order it is listed by.
+static struct cursor key_of(const struct listing *l, struct stmt *s)
 {
     static const int columns[] = {[TEXT_ID] = 1, [TEXT_NAME] = 2};
-    enum cursor_text kind = drivers[l->driver].text;
-    l->at = (struct cursor){.kind = (uint8_t)l->driver, .a = col_i64(s, 0), .text = SLICE("")};
-    if (kind == TEXT_NONE) {
-        return ST_OK;
-    }
-    if (!slice_to_cstr(col_text(s, columns[kind]), l->text, sizeof(l->text))) {
-        return err_set(err, ST_CORRUPT, "a stored id or name is too long");
-    }
-    l->at.text = slice_str(l->text);
-    return ST_OK;
+    enum cursor_text text = drivers[l->driver].text;
+    return (struct cursor){.a = col_i64(s, 0), .text = text != TEXT_NONE ? col_text(s, columns[text]) : SLICE("")};
 }
 
 static void bind_condition(const struct listing *l, struct stmt *s, uint8_t *mem, size_t mem_size)
@@ -139,75 +127,53 @@ static void bind_condition(const struct listing *l, struct stmt *s, uint8_t *mem
     }
 }
 
-// Runs one driver from l->at on. Sets l->more when it stopped before the end.
-static enum status run_driver(struct listing *l, struct err *err)
+static void look_at(struct listing *l, struct stmt *s, struct err *err)
+{
+    bool match = false;
+    enum status st = row_matches(l, s, &match, err);
+    if (st == ST_OK && match) {
+        st = device_row_write(l->tx, s, false, l->page.out, err);
+        page_wrote(&l->page, key_of(l, s));
+    } else {
+        page_skipped(&l->page, key_of(l, s));
+    }
+    page_fail(&l->page, st);
+}
+
+// Runs one driver behind the key `from`.
+static void run_driver(struct listing *l, const struct cursor *from, struct err *err)
 {
     uint8_t mem[DEVICE_NAME_MAX + 8];
     STMT(s, l->tx->db, &sql_device[drivers[l->driver].statement]);
     stmt_bind_i64(s, 1, l->tx->who->tenant);
     bind_condition(l, s, mem, sizeof(mem));
-    stmt_bind_i64(s, 4, l->at.a);
-    char from[sizeof(l->text)];
-    (void)slice_to_cstr(l->at.text, from, sizeof(from)); // l->text changes while the statement runs
-    stmt_bind_str(s, 5, from);
-    for (;;) {
-        if (l->written == l->f->limit || l->scanned == SCAN_MAX || l->out->out->len >= PAGE_BYTES_MAX) {
-            l->more = true;
-            return ST_OK;
-        }
-        bool row = false;
-        bool match = false;
-        enum status st = stmt_step(s, &row, err);
-        if (st != ST_OK || !row) {
-            return st;
-        }
-        l->scanned++;
-        st = remember(l, s, err);
-        if (st == ST_OK) {
-            st = row_matches(l, s, &match, err);
-        }
-        if (st == ST_OK && match) {
-            l->written++;
-            st = device_row_write(l->tx, s, false, l->out, err);
-        }
-        if (st != ST_OK) {
-            return st;
-        }
+    stmt_bind_i64(s, 4, from->a);
+    stmt_bind_text(s, 5, from->text);
+    while (page_next(&l->page, s, err)) {
+        look_at(l, s, err);
     }
 }
 
 // Text search is two drivers, one behind the other: ids first, then names.
-static enum status run_drivers(struct listing *l, struct err *err)
+static void run_drivers(struct listing *l, struct err *err)
 {
-    enum status st = run_driver(l, err);
-    if (st == ST_OK && !l->more && l->driver == BY_ID_TEXT) {
+    run_driver(l, &l->page.from, err);
+    if (!l->page.more && l->driver == BY_ID_TEXT) {
         l->driver = BY_NAME_TEXT;
-        l->at = (struct cursor){.kind = BY_NAME_TEXT, .text = SLICE("")};
-        st = run_driver(l, err);
+        l->page.from.kind = PAGE_DEVICES + BY_NAME_TEXT;
+        run_driver(l, &(struct cursor){.text = SLICE("")}, err);
     }
-    return st;
 }
 
-static enum status start_at(struct listing *l, uint8_t mem[CURSOR_MAX], struct err *err)
+// A search for text that is among the names already goes on there.
+static enum driver start_driver(const struct device_filter *f)
 {
-    l->driver = choose_driver(l->f);
-    l->at = (struct cursor){.kind = (uint8_t)l->driver, .text = SLICE("")};
-    if (l->f->cursor.p == NULL) {
-        return ST_OK;
-    }
+    uint8_t mem[CURSOR_MAX];
     struct cursor c = {.kind = 0};
-    enum status st = cursor_decode(l->f->cursor, mem, &c, err);
-    if (st != ST_OK) {
-        return st;
-    }
-    bool second = l->driver == BY_ID_TEXT && c.kind == BY_NAME_TEXT;
-    if ((c.kind != l->driver && !second) || !slice_to_cstr(c.text, l->text, sizeof(l->text))) {
-        return err_at(err, ST_INVALID, "cursor", "the cursor belongs to another query; keep the filters while paging");
-    }
-    l->driver = (enum driver)c.kind;
-    l->at = c;
-    l->at.text = slice_str(l->text);
-    return ST_OK;
+    enum driver d = choose_driver(f);
+    bool names = d == BY_ID_TEXT && f->cursor.p != NULL && cursor_decode(f->cursor, mem, &c, NULL) == ST_OK &&
+                 c.kind == PAGE_DEVICES + BY_NAME_TEXT;
+    return names ? BY_NAME_TEXT : d;
 }
 
 static enum status check_filter(struct listing *l, struct err *err)
@@ -228,27 +194,21 @@ static enum status check_filter(struct listing *l, struct err *err)
 
 enum status device_list(struct tx *tx, const struct device_filter *f, struct jw *out, struct err *err)
 {
-    uint8_t mem[CURSOR_MAX];
-    struct listing l = {.tx = tx, .f = f, .out = out};
+    enum driver driver = start_driver(f);
+    struct listing l = {.tx = tx,
+                        .f = f,
+                        .driver = driver,
+                        .page = {.limit = f->limit,
+                                 .scan_max = SCAN_MAX,
+                                 .bytes_max = PAGE_BYTES_MAX,
+                                 .from = {.kind = (uint8_t)(PAGE_DEVICES + driver)}}};
     enum status st = check_filter(&l, err);
     if (st == ST_OK) {
-        st = start_at(&l, mem, err);
+        st = page_begin(&l.page, f->cursor, out, err);
     }
     if (st != ST_OK) {
         return st;
     }
-    jw_object(out);
-    jw_key(out, "items");
-    jw_array(out);
-    st = run_drivers(&l, err);
-    if (st != ST_OK) {
-        return st;
-    }
-    jw_array_end(out);
-    jw_key(out, "next");
-    st = cursor_write(l.more ? &l.at : NULL, out, err);
-    if (st == ST_OK) {
-        jw_object_end(out);
-    }
-    return st;
+    run_drivers(&l, err);
+    return page_end(&l.page, err);
 }

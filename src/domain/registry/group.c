@@ -1,16 +1,14 @@
 // Groups: named sets of devices of one tenant.
-#include <inttypes.h>
 
-#include "base/clock.h"
 #include "base/utf8.h"
-#include "core/cursor.h"
+#include "core/find.h"
 #include "core/ids.h"
+#include "core/member.h"
+#include "core/page.h"
 #include "domain/audit/audit.h"
 #include "domain/registry/registry_priv.h"
 #define SQL_DEVICE_GROUP_DEFINE
 #include "domain/registry/sql/device_group.sql.h"
-
-enum { CURSOR_GROUPS = 1 };
 
 static const struct slice none = {NULL, 0};
 
@@ -19,17 +17,12 @@ enum status group_find(struct tx *tx, struct slice id, struct group_ref *ret, st
     STMT(s, tx->db, &sql_device_group[SQL_DEVICE_GROUP_FIND]);
     stmt_bind_i64(s, 1, tx->who->tenant);
     stmt_bind_text(s, 2, id);
-    bool row = false;
-    enum status st = stmt_step(s, &row, err);
+    enum status st = find_row(s, "group", id, err);
     if (st != ST_OK) {
         return st;
     }
-    if (!row) {
-        struct slice shown = slice_head(id, ID_MAX);
-        return err_set(err, ST_NOT_FOUND, "no group \"" SLICE_FMT "\"", SLICE_ARG(shown));
-    }
     ret->row = (uint64_t)col_i64(s, 0);
-    return slice_to_cstr(col_text(s, 1), ret->id, sizeof(ret->id)) ? ST_OK : ST_CORRUPT;
+    return find_id(s, 1, "group", ret->id, err);
 }
 
 static enum status check_group(struct tx *tx, struct slice id, struct slice description, struct err *err)
@@ -112,8 +105,7 @@ static enum status record_member(struct tx *tx, const struct group_ref *g, const
     struct jw w;
     jw_init(&w, &text);
     jw_object(&w);
-    jw_key(&w, "device");
-    jw_str(&w, d->id);
+    jw_member_str(&w, "device", d->id);
     jw_object_end(&w);
     return audit_write(tx, added ? "group.add" : "group.remove", "group", slice_str(g->id),
                        added ? none : buf_view(&text), added ? buf_view(&text) : none, err);
@@ -176,17 +168,11 @@ enum status group_forget_device(struct tx *tx, uint64_t device, struct err *err)
 
 static void write_row(struct stmt *s, struct jw *out)
 {
-    char created[CLOCK_RFC3339_MAX];
-    clock_rfc3339(col_i64(s, 3), created);
     jw_object(out);
-    jw_key(out, "id");
-    jw_slice(out, col_text(s, 0));
-    jw_key(out, "description");
-    jw_slice(out, col_text(s, 1));
-    jw_key(out, "members");
-    jw_int(out, col_i64(s, 2));
-    jw_key(out, "created");
-    jw_str(out, created);
+    jw_member_text(out, "id", col_text(s, 0));
+    jw_member_text(out, "description", col_text(s, 1));
+    jw_member_int(out, "members", col_i64(s, 2));
+    jw_member_time(out, "created", col_i64(s, 3));
     jw_object_end(out);
 }
 
@@ -194,11 +180,7 @@ enum status group_write(struct tx *tx, const struct group_ref *g, struct jw *out
 {
     STMT(s, tx->db, &sql_device_group[SQL_DEVICE_GROUP_GET]);
     stmt_bind_i64(s, 1, (int64_t)g->row);
-    bool row = false;
-    enum status st = stmt_step(s, &row, err);
-    if (st == ST_OK && !row) {
-        st = err_set(err, ST_NOT_FOUND, "no group \"%s\"", g->id);
-    }
+    enum status st = find_row(s, "group", slice_str(g->id), err);
     if (st == ST_OK) {
         write_row(s, out);
     }
@@ -225,53 +207,20 @@ enum status group_write_of_device(struct tx *tx, uint64_t device, struct jw *out
     return ST_OK;
 }
 
-// Writes up to `limit` rows; the statement was asked for one more, which tells whether there is a next page.
-static enum status write_page(struct stmt *s, int64_t limit, char last[ID_MAX + 1], bool *ret_more, struct jw *out,
-                              struct err *err)
-{
-    for (int64_t n = 0;; n++) {
-        bool row = false;
-        enum status st = stmt_step(s, &row, err);
-        if (st != ST_OK || !row) {
-            *ret_more = false;
-            return st;
-        }
-        if (n == limit) {
-            *ret_more = true;
-            return ST_OK;
-        }
-        write_row(s, out);
-        (void)slice_to_cstr(col_text(s, 0), last, ID_MAX + 1);
-    }
-}
-
 enum status group_list(struct tx *tx, struct slice cursor, int64_t limit, struct jw *out, struct err *err)
 {
-    uint8_t mem[CURSOR_MAX];
-    struct cursor from = {.kind = CURSOR_GROUPS, .text = SLICE("")};
-    enum status st = cursor_read(cursor, CURSOR_GROUPS, mem, &from, err);
+    struct page p = {.limit = limit, .from = {.kind = PAGE_GROUPS}};
+    enum status st = page_begin(&p, cursor, out, err);
     if (st != ST_OK) {
         return st;
     }
     STMT(s, tx->db, &sql_device_group[SQL_DEVICE_GROUP_LIST]);
     stmt_bind_i64(s, 1, tx->who->tenant);
-    stmt_bind_text(s, 2, from.text);
-    stmt_bind_i64(s, 3, limit + 1);
-    jw_object(out);
-    jw_key(out, "items");
-    jw_array(out);
-    char last[ID_MAX + 1] = "";
-    bool more = false;
-    st = write_page(s, limit, last, &more, out, err);
-    if (st != ST_OK) {
-        return st;
+    stmt_bind_text(s, 2, p.from.text);
+    stmt_bind_i64(s, 3, page_rows(&p));
+    while (page_next(&p, s, err)) {
+        write_row(s, out);
+        page_wrote(&p, (struct cursor){.text = col_text(s, 0)});
     }
-    jw_array_end(out);
-    jw_key(out, "next");
-    struct cursor at = {.kind = CURSOR_GROUPS, .text = slice_str(last)};
-    st = cursor_write(more ? &at : NULL, out, err);
-    if (st == ST_OK) {
-        jw_object_end(out);
-    }
-    return st;
+    return page_end(&p, err);
 }

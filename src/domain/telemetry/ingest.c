@@ -239,6 +239,16 @@ static void batch_committed(struct core *c, void *arg)
     b->events_len = 0;
 }
 
+// The state store is committed first: it has kept the ids of points that are not there.
+static void forget_ids(struct core *c, const struct batch *b, const struct run *r)
+{
+    for (uint32_t i = r->first; i < r->first + r->len; i++) {
+        if (b->messages[i].once && b->acks[i].status == ST_OK) {
+            broker_inbound_lost(c, r->session, b->acks[i].packet_id);
+        }
+    }
+}
+
 static void batch_undone(struct core *c, void *arg)
 {
     struct batch *b = arg;
@@ -248,6 +258,7 @@ static void batch_undone(struct core *c, void *arg)
     b->events_len = 0;
     for (uint32_t i = 0; i < b->runs_len; i++) {
         ledger_late(c, b->runs[i].link, b->op.status, b->runs[i].len);
+        forget_ids(c, b, &b->runs[i]);
     }
     for (uint32_t i = 0; i < b->refusals_len; i++) {
         ledger_late(c, b->refusals[i].link, b->refusals[i].why, b->refusals[i].n);
@@ -370,6 +381,31 @@ static struct ts_device *series_of(struct tx *tx, const struct link *link)
     return device_find_row(tx, link->who.row, &d, NULL) == ST_OK ? ts_device(tx->ts, d.tenant, d.row) : NULL;
 }
 
+static enum status stage(const struct staging *s, const struct taken *m)
+{
+    return s->series != NULL ? stage_message(s, m) : ST_FORBIDDEN;
+}
+
+// A message with QoS 2, whose packet id is kept. One that comes when another connection has the session is counted as refused:
+// it comes again there.
+static enum status stage_once(const struct staging *s, const struct run *r, uint32_t at, struct err *err)
+{
+    struct ingest_ack *ack = &s->b->acks[at];
+    bool new = true;
+    enum status st = broker_inbound_put(s->tx, r->session, r->link->conn, ack->packet_id, true, &new, err);
+    if (st != ST_OK) {
+        return st;
+    }
+    ack->status = new ? stage(s, &s->b->messages[at]) : ST_CONFLICT;
+    if (new) {
+        return ack->status != ST_OK ? broker_inbound_drop(s->tx, r->session, ack->packet_id, err) : ST_OK;
+    }
+    if (s->series != NULL && ledger_stage(s->tx, s->series, ST_CONFLICT, false, 1) != ST_OK) {
+        ledger_late(s->tx->core, s->link, ST_CONFLICT, 1);
+    }
+    return ST_OK;
+}
+
 static enum status stage_run(struct tx *tx, struct batch *b, const struct run *r, struct err *err)
 {
     struct staging s = {.tx = tx,
@@ -378,12 +414,12 @@ static enum status stage_run(struct tx *tx, struct batch *b, const struct run *r
                         .series = series_of(tx, r->link),
                         .events = events_wanted(core_events(tx->core), EV_TELEMETRY, r->link->who.tenant)};
     for (uint32_t i = r->first; i < r->first + r->len; i++) {
-        b->acks[i].status = s.series != NULL ? stage_message(&s, &b->messages[i]) : ST_FORBIDDEN;
-        enum status st = b->messages[i].once && b->acks[i].status == ST_OK
-                             ? broker_inbound_put(tx, r->session, b->acks[i].packet_id, err)
-                             : ST_OK;
+        enum status st = b->messages[i].once ? stage_once(&s, r, i, err) : ST_OK;
         if (st != ST_OK) {
             return st; // for all of the batch: the message is staged, and must not be without its id
+        }
+        if (!b->messages[i].once) {
+            b->acks[i].status = stage(&s, &b->messages[i]);
         }
     }
     presence_seen(tx->core, r->link->who.row, tx->now_us);
@@ -570,6 +606,13 @@ void ingest_failed(struct ingest *in, struct link *from, enum status why)
     assert(why != ST_OK && from->who.kind == WHO_DEVICE);
     in->hold = false;
     refuse_n(in, from, why, 1);
+}
+
+void ingest_flush(struct ingest *in)
+{
+    if (in->gathering != NULL && !in->hold) {
+        submit(in);
+    }
 }
 
 size_t ingest_pending(const struct ingest *in)

@@ -55,6 +55,8 @@ enum status ingest_put(struct ingest *in, struct link *from, struct broker_sessi
 void ingest_refused(struct ingest *in, struct link *from, enum status why);
 // The same for one that was announced with ledger_received and whose operation failed.
 void ingest_failed(struct ingest *in, struct link *from, enum status why);
+// Hands what was gathered in this turn to the core now: before the operation that ends one of its connections.
+void ingest_flush(struct ingest *in);
 // Back-pressure: messages that wait for their commit; and whether half of INGEST_PENDING_BYTES is out (large messages).
 size_t ingest_pending(const struct ingest *in);
 bool ingest_behind(const struct ingest *in);

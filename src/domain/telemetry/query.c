@@ -4,13 +4,11 @@
 
 #include "base/arena.h"
 #include "base/buf.h"
-#include "core/cursor.h"
+#include "core/page.h"
 #include "core/when.h"
 #include "domain/telemetry/value.h"
 
 #define LAST_MEMORY_MAX (8u << 20)
-
-enum { CURSOR_RANGE = 30 };
 
 // --- newest values -----------------------------------------------------------------------------------------------
 
@@ -180,8 +178,8 @@ static enum status check_params(const struct telemetry_range_params *p, struct e
 static enum status apply_cursor(const struct telemetry_range_params *p, struct ts_query *q, struct err *err)
 {
     uint8_t mem[CURSOR_MAX];
-    struct cursor c = {.kind = CURSOR_RANGE, .a = p->descending ? INT64_MAX : INT64_MIN, .b = p->descending};
-    enum status st = cursor_read(p->cursor, CURSOR_RANGE, mem, &c, err);
+    struct cursor c = {.kind = PAGE_TELEMETRY, .a = p->descending ? INT64_MAX : INT64_MIN, .b = p->descending};
+    enum status st = cursor_read(p->cursor, PAGE_TELEMETRY, mem, &c, err);
     if (st != ST_OK) {
         return st;
     }
@@ -294,7 +292,7 @@ enum status telemetry_range_write(struct tx *tx, const struct telemetry_range *r
     if (st == ST_OK) {
         int64_t step = r->query.bucket_us > 0 ? r->query.bucket_us : 1;
         const struct cursor c = {
-            .kind = CURSOR_RANGE, .a = r->query.descending ? p.last_us : p.last_us + step, .b = r->query.descending};
+            .kind = PAGE_TELEMETRY, .a = r->query.descending ? p.last_us : p.last_us + step, .b = r->query.descending};
         st = cursor_write(p.more ? &c : NULL, out, err);
     }
     if (st == ST_OK) { // else what was written is thrown away

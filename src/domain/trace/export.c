@@ -2,7 +2,6 @@
 #include <stdlib.h>
 
 #include "base/clock.h"
-#include "core/cursor.h"
 #include "core/when.h"
 #include "domain/trace/sql/trace.sql.h"
 #include "domain/trace/trace_priv.h"
@@ -10,8 +9,6 @@
 #include "proto/pcapng.h"
 
 #define LINE_MAX_BYTES 8192
-
-enum { CURSOR_TRACE_RECORDS = 42 };
 
 struct record {
     int64_t seq, ts_us;

@@ -4,19 +4,18 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-#include "core/cursor.h"
 #include "core/ids.h"
-#include "core/when.h"
+#include "core/member.h"
+#include "core/page.h"
 #include "domain/audit/audit.h"
 #include "domain/registry/registry.h"
 #include "domain/trace/trace_priv.h"
+#include "net/addr.h"
 #define SQL_TRACE_DEFINE
 #include "domain/trace/sql/trace.sql.h"
 
 #define SWEEP_EVERY_MS 1000
 #define TRIM_ROWS      1000 // deleted of an outlived trace at a time
-
-enum { CURSOR_TRACES = 41 };
 
 static const char *const subjects[TRACE_SUBJECT__COUNT] = {
     [TRACE_DEVICE] = "device", [TRACE_CLIENT] = "client", [TRACE_ADDRESS] = "address"};
@@ -55,34 +54,20 @@ static void write_row(const struct trace_row *r, struct jw *out)
     char id[24];
     snprintf(id, sizeof(id), "%llu", (unsigned long long)r->row);
     jw_object(out);
-    jw_key(out, "id");
-    jw_str(out, id);
+    jw_member_str(out, "id", id);
     for (unsigned i = 0; i < TRACE_SUBJECT__COUNT; i++) {
         jw_key(out, subjects[i]);
         jw_str(out, i == r->subject ? r->value : NULL);
     }
-    jw_key(out, "state");
-    jw_str(out, r->ended_us == 0 ? "running" : "ended");
-    jw_key(out, "reason");
-    jw_str(out, r->reason[0] != '\0' ? r->reason : NULL);
-    jw_key(out, "created");
-    jw_time_text(out, r->created_us);
-    jw_key(out, "created_by");
-    jw_str(out, r->created_by);
-    jw_key(out, "until");
-    jw_time_text(out, r->until_us);
-    jw_key(out, "ended");
-    if (r->ended_us != 0) {
-        jw_time_text(out, r->ended_us);
-    } else {
-        jw_null(out);
-    }
-    jw_key(out, "records");
-    jw_int(out, r->records);
-    jw_key(out, "bytes");
-    jw_int(out, r->bytes);
-    jw_key(out, "lost");
-    jw_int(out, r->lost);
+    jw_member_str(out, "state", r->ended_us == 0 ? "running" : "ended");
+    jw_member_str(out, "reason", r->reason[0] != '\0' ? r->reason : NULL);
+    jw_member_time(out, "created", r->created_us);
+    jw_member_str(out, "created_by", r->created_by);
+    jw_member_time(out, "until", r->until_us);
+    jw_member_time_or_null(out, "ended", r->ended_us != 0, r->ended_us);
+    jw_member_int(out, "records", r->records);
+    jw_member_int(out, "bytes", r->bytes);
+    jw_member_int(out, "lost", r->lost);
     jw_object_end(out);
 }
 
@@ -132,14 +117,29 @@ static struct trace_slot *slot_of(struct trace_hub *h, uint64_t row)
     return NULL;
 }
 
-static struct trace_slot *free_slot(struct trace_hub *h)
+// A free place, within what this tenant and all tenants together may have; `owner`: whoever sees the whole process. One busy
+// tenant leaves places to others, and all of them leave some to the owner. NULL: *err says which limit.
+static struct trace_slot *free_slot(struct trace_hub *h, uint32_t tenant, bool owner, struct err *err)
 {
-    for (unsigned i = 0; i < TRACE_RUNNING_MAX; i++) {
-        if (h->slots[i].state == SLOT_FREE) {
-            return &h->slots[i];
-        }
+    unsigned mine = 0, tenants = 0;
+    struct trace_slot *found = NULL;
+    for (unsigned i = TRACE_RUNNING_MAX; i-- > 0;) {
+        struct trace_slot *s = &h->slots[i];
+        mine += s->state != SLOT_FREE && s->tenant == tenant;
+        tenants += s->state != SLOT_FREE && !s->strangers;
+        found = s->state == SLOT_FREE ? s : found;
     }
-    return NULL;
+    if (!owner && mine >= TRACE_TENANT_RUNNING) {
+        (void)err_set(err, ST_LIMIT, "%u traces of this tenant are running, at most %d are allowed; stop one first",
+                      mine, TRACE_TENANT_RUNNING);
+        return NULL;
+    }
+    if (found == NULL || (!owner && tenants >= TRACE_TENANTS_ALL)) {
+        (void)err_set(err, ST_LIMIT, "%d traces are running, of all tenants; wait until one ends",
+                      found == NULL ? TRACE_RUNNING_MAX : TRACE_TENANTS_ALL);
+        return NULL;
+    }
+    return found;
 }
 
 static void fill_slot(struct trace_slot *s, const struct trace_row *r, enum slot_state state)
@@ -184,7 +184,22 @@ static void slot_not_ended(struct core *c, void *arg)
 
 // --- making, ending ------------------------------------------------------------------------------------------------
 
-static enum status check_value(struct tx *tx, const struct trace_conf *conf, struct err *err)
+// Addresses are compared as text, so there is one way to write each.
+static enum status normalise_address(char value[TRACE_VALUE_MAX + 1], struct err *err)
+{
+    struct addr_net one;
+    char text[ADDR_TEXT_MAX];
+    if (strchr(value, '/') != NULL || addr_net_parse(value, &one, NULL) != ST_OK) {
+        return err_at(err, ST_INVALID, "address",
+                      "\"%s\" is no address; one IPv4 or IPv6 address without port is allowed", value);
+    }
+    snprintf(value, TRACE_VALUE_MAX + 1, "%s", addr_net_text(&one, text));
+    return ST_OK;
+}
+
+// Writes the value as it is kept.
+static enum status check_value(struct tx *tx, const struct trace_conf *conf, char ret[TRACE_VALUE_MAX + 1],
+                               struct err *err)
 {
     const char *name = subjects[conf->subject];
     if (conf->value.len == 0 || conf->value.len > TRACE_VALUE_MAX) {
@@ -195,11 +210,16 @@ static enum status check_value(struct tx *tx, const struct trace_conf *conf, str
             return err_at(err, ST_INVALID, name, "may not hold control characters");
         }
     }
-    if (conf->subject == TRACE_DEVICE) {
-        struct device_ref d;
+    (void)slice_to_cstr(conf->value, ret, TRACE_VALUE_MAX + 1);
+    struct device_ref d;
+    switch (conf->subject) {
+    case TRACE_DEVICE:
         return device_find(tx, conf->value, &d, err);
+    case TRACE_ADDRESS:
+        return normalise_address(ret, err);
+    default:
+        return ST_OK;
     }
-    return ST_OK;
 }
 
 static enum status insert(struct tx *tx, const struct trace_row *r, struct err *err)
@@ -276,24 +296,24 @@ static enum status audited(struct tx *tx, const char *action, const struct trace
 enum status trace_create(struct tx *tx, const struct trace_conf *conf, struct jw *out, struct err *err)
 {
     struct trace_hub *h = trace_hub_get(tx->core);
-    enum status st = check_value(tx, conf, err);
-    if (st != ST_OK) {
-        return st;
-    }
-    if (conf->time_us <= 0 || conf->time_us > TRACE_TIME_MAX_US) {
-        return err_at(err, ST_INVALID, "/for", "must be a duration from 1s to 24h");
-    }
-    struct trace_slot *s = free_slot(h);
-    if (s == NULL) {
-        return err_set(err, ST_LIMIT, "%d traces are running; stop one first", TRACE_RUNNING_MAX);
-    }
     struct trace_row r = {.row = id_new(),
                           .tenant = tx->who->tenant,
                           .subject = conf->subject,
                           .strangers = principal_may(tx->who, PERM_METRICS_READ), // who may see the whole process
                           .created_us = tx->now_us,
-                          .until_us = tx->now_us + conf->time_us};
-    (void)slice_to_cstr(conf->value, r.value, sizeof(r.value));
+                          .until_us = tx->now_us};
+    enum status st = check_value(tx, conf, r.value, err);
+    if (st != ST_OK) {
+        return st;
+    }
+    if (conf->time_us < TRACE_TIME_MIN_US || conf->time_us > TRACE_TIME_MAX_US) {
+        return err_at(err, ST_INVALID, "/for", "must be a duration from 1s to 24h");
+    }
+    r.until_us += conf->time_us;
+    struct trace_slot *s = free_slot(h, r.tenant, r.strangers, err);
+    if (s == NULL) {
+        return ST_LIMIT;
+    }
     snprintf(r.created_by, sizeof(r.created_by), "%s", tx->who->name);
     st = make_room(tx, err);
     if (st == ST_OK) {
@@ -381,37 +401,22 @@ enum status trace_write(struct tx *tx, struct slice id, struct jw *out, struct e
 
 enum status trace_list(struct tx *tx, struct slice cursor, int64_t limit, struct jw *out, struct err *err)
 {
-    uint8_t mem[CURSOR_MAX];
-    struct cursor c = {.kind = CURSOR_TRACES, .a = INT64_MAX};
-    enum status st = cursor_read(cursor, CURSOR_TRACES, mem, &c, err);
+    struct page p = {.limit = limit, .from = {.kind = PAGE_TRACES, .a = INT64_MAX}};
+    enum status st = page_begin(&p, cursor, out, err);
     if (st != ST_OK) {
         return st;
     }
     STMT(s, tx->db, &sql_trace[SQL_TRACE_LIST]);
     stmt_bind_i64(s, 1, tx->who->tenant);
-    stmt_bind_i64(s, 2, c.a);
-    stmt_bind_i64(s, 3, limit + 1);
-    jw_object(out);
-    jw_key(out, "items");
-    jw_array(out);
-    bool row = false;
-    int64_t n = 0;
-    for (st = stmt_step(s, &row, err); st == ST_OK && row && n < limit; st = stmt_step(s, &row, err)) {
+    stmt_bind_i64(s, 2, p.from.a);
+    stmt_bind_i64(s, 3, page_rows(&p));
+    while (page_next(&p, s, err)) {
         struct trace_row r;
         read_row(s, &r);
         write_row(&r, out);
-        c.a = (int64_t)r.row;
-        n++;
+        page_wrote(&p, (struct cursor){.a = (int64_t)r.row});
     }
-    jw_array_end(out);
-    jw_key(out, "next");
-    if (st == ST_OK) {
-        st = cursor_write(row ? &c : NULL, out, err);
-    }
-    if (st == ST_OK) {
-        jw_object_end(out);
-    }
-    return st;
+    return page_end(&p, err);
 }
 
 // --- what the loops have caught --------------------------------------------------------------------------------------

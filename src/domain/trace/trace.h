@@ -16,19 +16,23 @@
 #include "proto/mqtt.h"
 
 // Limits.
-#define TRACE_RUNNING_MAX    32    // at once, of all tenants
+#define TRACE_RUNNING_MAX    32 // at once, of all tenants
+#define TRACE_TENANT_RUNNING 8  // of these, of one tenant; the system owner's principals may have all that are free
+#define TRACE_TENANTS_ALL                                                                                              \
+    24 // of these, of all that are not the system owner's: one who looks for a fault finds a place
 #define TRACE_PER_TENANT_MAX 100   // kept; making another one deletes the oldest that has ended
 #define TRACE_RECORDS_MAX    10000 // of one trace: it ends when it is full
 #define TRACE_BYTES_MAX      (4u << 20)
 #define TRACE_PIECE_MAX      4096 // bytes kept of one packet
 #define TRACE_KEEP_US        (7LL * 86400 * 1000000)
+#define TRACE_TIME_MIN_US    1000000LL
 #define TRACE_TIME_MAX_US    (86400LL * 1000000)
 #define TRACE_BATCH_BYTES    (1u << 20) // of one loop, waiting for the core; beyond it records are lost
 
 enum trace_subject {
     TRACE_DEVICE,  // a device id
     TRACE_CLIENT,  // a client id as CONNECT says it, whoever says it
-    TRACE_ADDRESS, // "192.0.2.7", any port
+    TRACE_ADDRESS, // "192.0.2.7", any port; kept in the one way addr_text writes it
     TRACE_SUBJECT__COUNT
 };
 enum trace_what {
@@ -78,14 +82,15 @@ struct trace_conf {
     int64_t time_us;
 };
 // Each writes the trace: {"id","device"|"client"|"address","state","created","created_by","until","ended","reason","records",
-// "bytes","lost"}. ST_LIMIT: as many run as may. A device must exist.
+// "bytes","lost"}. ST_LIMIT: as many run as may. ST_INVALID: no such subject, a time below 1 s or above TRACE_TIME_MAX_US. A device
+// must exist.
 enum status trace_create(struct tx *tx, const struct trace_conf *conf, struct jw *out, struct err *err);
 enum status trace_stop(struct tx *tx, struct slice id, struct jw *out, struct err *err);
 enum status trace_delete(struct tx *tx, struct slice id, struct err *err);
 enum status trace_write(struct tx *tx, struct slice id, struct jw *out, struct err *err);                   // any tx
 enum status trace_list(struct tx *tx, struct slice cursor, int64_t limit, struct jw *out, struct err *err); // any tx
-// {"items": [{"seq","time","ts","conn","peer","direction":"in|out|note","text","bytes"}], "next": cursor|null, "state"}. Records
-// after number `after`, oldest first; `next` is null when there are no more now. Any tx.
+// {"state": "running|ended", "items": [{"seq","time","ts","conn","peer","direction":"in|out|note","text","bytes"}], "last", "more"}:
+// records after number `after`, oldest first; `last` is the number to go on after, `more`: there are more now. Any tx.
 enum status trace_records(struct tx *tx, struct slice id, int64_t after, int64_t limit, struct jw *out,
                           struct err *err);
 // The whole trace as lines of text, or as a pcapng file. Any tx. ST_TOO_LARGE cannot happen within the limits above.

@@ -12,8 +12,11 @@
 
 // One trace that runs. The place in the table is its bit in trace_match; the core thread's.
 //
-//   FREE --create--> RESERVED --commit--> RUNNING --ended, commit--> FREE
-//                       +-- commit failed --> FREE
+//   FREE --create--> RESERVED --commit--> RUNNING --stopped, full, time is up--> RUNNING, ending --commit--> FREE
+//                       |                    ^                                          |
+//                       +-- commit failed    +------------- commit failed --------------+
+//                       |   --> FREE
+//                       +--ended in the same transaction--> RESERVED, ending --commit or commit failed--> FREE
 enum slot_state { SLOT_FREE, SLOT_RESERVED, SLOT_RUNNING };
 struct trace_slot {
     enum slot_state state;

@@ -131,7 +131,9 @@ enum status op_device_token_create(struct api_call *call, struct err *err)
 {
     struct device_ref d;
     enum status st = find(call, &d, err);
-    return st == ST_OK ? device_token_create(call->tx, &d, doc_str(call->body, "label"), call->out, err) : st;
+    return st == ST_OK ? device_token_create(call->tx, &d, doc_str(call->body, "label"),
+                                             doc_str(call->body, "replaces"), call->out, err)
+                       : st;
 }
 
 enum status op_device_token_list(struct api_call *call, struct err *err)
@@ -153,7 +155,8 @@ enum status op_device_psk_create(struct api_call *call, struct err *err)
     struct device_ref d;
     const struct psk_conf conf = {.identity = doc_str(call->body, "identity"),
                                   .key_hex = doc_str(call->body, "key"),
-                                  .label = doc_str(call->body, "label")};
+                                  .label = doc_str(call->body, "label"),
+                                  .replaces = doc_str(call->body, "replaces")};
     enum status st = find(call, &d, err);
     return st == ST_OK ? device_psk_create(call->tx, &d, &conf, call->out, err) : st;
 }

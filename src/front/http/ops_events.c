@@ -9,7 +9,7 @@ enum status op_events_stream(struct api_call *call, struct err *err);
 static const enum perm type_perms[] = {
     [EV_TELEMETRY] = PERM_TELEMETRY_READ, [EV_EVENT] = PERM_TELEMETRY_READ, [EV_TWIN] = PERM_TWIN_READ,
     [EV_PRESENCE] = PERM_PRESENCE_READ,   [EV_DEVICE] = PERM_DEVICE_READ,   [EV_COMMAND] = PERM_COMMAND_READ,
-    [EV_CERT] = PERM_CERT_READ,           [EV_SECURITY] = PERM_AUDIT_READ,
+    [EV_CERT] = PERM_CERT_READ,           [EV_SECURITY] = PERM_AUDIT_READ,  [EV_QUEUE] = PERM_PRESENCE_READ,
 };
 _Static_assert(sizeof(type_perms) / sizeof(type_perms[0]) == EV__COUNT, "every event type has a permission");
 

@@ -5,7 +5,7 @@
 #include "base/buf.h"
 #include "base/map.h"
 
-#define SEEN          64 // topics that were sent without an alias, by hash
+#define SEEN          64 // topics that came while all aliases were taken, by hash
 #define WORTH_A_BYTES 5  // a shorter topic costs no more than its alias
 
 void alias_free(struct alias *table, uint16_t max)
@@ -105,7 +105,8 @@ uint16_t alias_out_set(struct alias_out *a, struct slice topic)
 {
     uint64_t hash = hash_bytes(topic);
     uint64_t *seen = &a->seen[hash % SEEN];
-    if (topic.len < WORTH_A_BYTES || *seen != hash) {
+    // While there is room an alias costs three bytes once; when there is none another topic would lose its own.
+    if (topic.len < WORTH_A_BYTES || (a->len == a->max && *seen != hash)) {
         *seen = hash;
         return 0;
     }

@@ -14,8 +14,8 @@ void alias_free(struct alias *table, uint16_t max); // NULL is allowed
 bool alias_set(struct alias **table, uint16_t max, uint16_t alias, struct slice topic);
 struct slice alias_get(const struct alias *table, uint16_t alias); // p == NULL: not set
 
-// What we have set towards the client. A topic gets an alias when it comes a second time; when all are taken, the one that
-// was not used for the longest time goes.
+// What we have set towards the client. A topic gets an alias with its first message as long as one is free. When all are
+// taken, it gets one when it comes a second time, and the topic whose alias was not used for the longest time loses its own.
 struct alias_out;
 struct alias_out *alias_out_new(uint16_t max); // NULL: no memory
 void alias_out_free(struct alias_out *a);      // NULL is allowed

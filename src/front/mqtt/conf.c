@@ -3,7 +3,7 @@
 
 #define SECOND 1000000LL
 
-const struct conf_key mqtt_conf[MQTT_CONF_LEN] = {
+const struct conf_key mqtt_conf[] = {
     {.name = "mqtt.packet_max",
      .type = CONF_SIZE,
      .dflt = "256KiB",
@@ -115,21 +115,27 @@ const struct conf_key mqtt_conf[MQTT_CONF_LEN] = {
      .dflt = "10000",
      .min = 1,
      .max = 1000000,
-     .help =
-         "Messages that wait for one connected client, 16 MiB in all, beside what its stored queue holds; what happens "
-         "beyond is mqtt.slow_consumer."},
+     .help = "Messages that wait for one connected client, beside what its stored queue holds; what happens beyond is "
+             "mqtt.slow_consumer."},
+    {.name = "mqtt.queue_bytes_max",
+     .type = CONF_SIZE,
+     .dflt = "16MiB",
+     .min = 64 << 10,
+     .max = 1LL << 30,
+     .help = "Bytes of messages that wait for one connected client, beside what its stored queue holds; what happens "
+             "beyond is mqtt.slow_consumer."},
     {.name = "mqtt.slow_consumer",
      .type = CONF_ENUM,
-     .dflt = "disconnect",
+     .dflt = "drop",
      .choices = "disconnect drop",
-     .help =
-         "What happens to a client whose session ends with its connection and that falls behind mqtt.queue_max: its "
-         "connection ends, or further messages are dropped and counted. A device's own messages are never dropped, it "
-         "is "
-         "disconnected and gets what is pending after it has connected again."},
+     .help = "What happens to a client whose session ends with its connection and that falls behind mqtt.queue_max or "
+             "mqtt.queue_bytes_max: further messages are dropped and counted, or its connection ends. A device's own "
+             "messages are never dropped, it "
+             "is "
+             "disconnected and gets what is pending after it has connected again."},
     {.name = "mqtt.send_max",
      .type = CONF_INT,
-     .dflt = "256",
+     .dflt = "4096",
      .min = 1,
      .max = 8192,
      .help = "Messages to one client that may wait for its acknowledgement; fewer when its receive maximum is lower."},
@@ -166,3 +172,5 @@ const struct conf_key mqtt_conf[MQTT_CONF_LEN] = {
      .max = 200000,
      .help = "Telemetry messages per thread that wait for their commit; beyond it connections are not read."},
 };
+_Static_assert(sizeof(mqtt_conf) / sizeof(mqtt_conf[0]) == MQTT_CONF_LEN,
+               "a key too few would be one without name and help");

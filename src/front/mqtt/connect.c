@@ -238,6 +238,8 @@ static enum status check_bans(struct tx *tx, struct connect_op *co, bool known, 
     enum status s = ST_OK;
     if (known) {
         s = ban_check(tx, &co->link->who, co->cred.client_id, err);
+    } else if (ban_address(tx->core, co->cred.peer_addr)) { // since the packet was read
+        s = err_set(err, ST_FORBIDDEN, "this address is banned");
     } else if (co->login.state == LOGIN_NONE && !co->id_assigned) {
         s = ban_flapping(tx, co->cred.client_id, co->cred.peer_addr, err);
     }
@@ -553,6 +555,8 @@ static void remember_wishes(struct mqtt_conn *mc, const struct mqtt_connect *c)
     mc->packet_max = MQTT_HAS(p, MQTT_P_MAX_PACKET) ? p->max_packet : 0;
     if (MQTT_HAS(p, MQTT_P_RECEIVE_MAX) && p->receive_max < mc->window) {
         mc->window = p->receive_max;
+    } else {
+        mc->window_cut = true;
     }
     if (MQTT_HAS(p, MQTT_P_ALIAS_MAX)) {
         mc->alias_out_max = p->alias_max < s->alias_max ? p->alias_max : s->alias_max;

@@ -3,6 +3,7 @@
 
 #include "base/clock.h"
 #include "base/log.h"
+#include "core/limit.h"
 #include "front/mqtt/counters.h"
 #include "front/mqtt/mqtt_conn.h"
 
@@ -174,11 +175,42 @@ static bool may_send(const struct mqtt_conn *mc, uint8_t qos)
     return mc->state == MS_OPEN && conn_out_len(mc->net) < OUT_HIGH_BYTES && (qos == 0 || outbox_room(mc->out));
 }
 
+// For one more that need not wait. Up to CONN_OUT_HIGH: it is when that was exceeded that on_drain comes.
+static bool has_room(const struct mqtt_conn *mc)
+{
+    bool in_window = mc->out == NULL || (mc->out->first == NULL && outbox_room(mc->out));
+    return in_window && conn_out_len(mc->net) <= CONN_OUT_HIGH;
+}
+
 void mqtt_deliver_more(struct mqtt_conn *mc)
 {
     while (mc->out != NULL && mc->out->first != NULL && may_send(mc, mc->out->first->qos)) {
         send_waiting(mc, outbox_take(mc->out));
     }
+    if (!has_room(mc)) {
+        return;
+    }
+    if (mc->slow.dropped > 0) {
+        broker_slow_room(mc->home->broker, mc->session, mc->link, &mc->slow, false);
+    }
+    if (mc->link != NULL && atomic_load_explicit(&mc->link->full, memory_order_relaxed)) {
+        atomic_store_explicit(&mc->link->full, false, memory_order_relaxed);
+    }
+    if (mc->more_waits) {
+        mc->more_waits = false;
+        broker_more(mc->home->broker, mc->link);
+    }
+}
+
+bool mqtt_on_broker_room(void *arg, struct link *to)
+{
+    (void)arg;
+    struct mqtt_conn *mc = to->front;
+    bool room = mc == NULL || mc->state != MS_OPEN || has_room(mc);
+    if (!room) {
+        mc->more_waits = true;
+    }
+    return room;
 }
 
 // --- into the queue ------------------------------------------------------------------------------------------------
@@ -194,15 +226,19 @@ static bool outbox_ready(struct mqtt_conn *mc)
     return mc->out != NULL;
 }
 
-// A message that would have to wait, and there are too many already. True: it is given up, and the connection goes on.
-static bool give_up(struct mqtt_conn *mc)
+static void dropped_slow(struct mqtt_conn *mc, enum drop why)
 {
-    counter_drop(DROP_QUEUE_FULL);
+    counter_drop(why);
+    broker_slow_dropped(mc->home->broker, mc->session, mc->link, &mc->slow);
+}
+
+// A message that would have to wait, and there are too many already.
+static void give_up(struct mqtt_conn *mc)
+{
+    dropped_slow(mc, DROP_QUEUE_FULL);
     if (!mc->home->front->settings.slow_drop) {
         mqtt_conn_end(mc, MQTT_RC_QUOTA, "slow_consumer", "too many messages wait for this client; connect again");
-        return false;
     }
-    return true;
 }
 
 static bool queue_full(const struct mqtt_conn *mc, size_t bytes)
@@ -214,6 +250,10 @@ static bool queue_full(const struct mqtt_conn *mc, size_t bytes)
 // Takes w, which may be NULL for want of memory. Sent at once when nothing waits before it.
 static void queue(struct mqtt_conn *mc, struct waiting *w)
 {
+    // The client would take more than mqtt.send_max.
+    if (mc->window_cut && mc->state == MS_OPEN && !outbox_room(mc->out)) {
+        limit_met(LIMIT_SEND, mc->link->who.tenant, slice_str(mqtt_conn_name(mc)));
+    }
     if (w == NULL) {
         mqtt_conn_no_memory(mc, "no memory for a message to the client");
         return;
@@ -233,11 +273,22 @@ void mqtt_deliver_to(struct mqtt_conn *mc, struct down *d)
     }
     if (queue_full(mc, d->payload_len)) {
         free(d);
-        counter_drop(DROP_QUEUE_FULL);
+        dropped_slow(mc, DROP_QUEUE_FULL);
         mqtt_conn_end(mc, MQTT_RC_QUOTA, "slow_consumer", "too many messages wait for this device; connect again");
         return;
     }
     queue(mc, waiting_down(d, qos));
+}
+
+// A message of a shared subscription that finds no room: another member has some, or the broker counts it as dropped.
+static bool pass_on(struct mqtt_conn *mc, const struct delivery *d)
+{
+    if (d->share == 0) {
+        return false;
+    }
+    atomic_store_explicit(&mc->link->full, true, memory_order_relaxed);
+    broker_give_back(mc->home->broker, message_ref(d->msg), d->share);
+    return true;
 }
 
 // --- from the broker -----------------------------------------------------------------------------------------------
@@ -245,7 +296,9 @@ void mqtt_deliver_to(struct mqtt_conn *mc, struct down *d)
 static void deliver_qos0(struct mqtt_conn *mc, const struct delivery *d)
 {
     if (mc->state != MS_OPEN || conn_out_len(mc->net) > mc->home->front->settings.out_max / 2) {
-        dropped(mc, DROP_SLOW, message_topic(d->msg));
+        if (mc->state != MS_OPEN || !pass_on(mc, d)) {
+            dropped_slow(mc, DROP_SLOW);
+        }
         return;
     }
     struct mqtt_relay r = {.topic = message_topic(d->msg),
@@ -280,7 +333,9 @@ static void deliver_one(struct mqtt_conn *mc, const struct delivery *d)
     }
     // What is durable waits in the store, and the broker sends only a window ahead; the rest has its limit here.
     if (d->seq == 0 && queue_full(mc, message_bytes(d->msg))) {
-        (void)give_up(mc);
+        if (!pass_on(mc, d)) {
+            give_up(mc);
+        }
         return;
     }
     queue(mc, waiting_message(d));

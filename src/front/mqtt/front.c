@@ -8,7 +8,6 @@
 #include "front/mqtt/looking.h"
 #include "front/mqtt/mqtt_conn.h"
 
-#define QUEUE_BYTES_MAX  (16u << 20)
 #define LEAVE_AGAIN_MS   100
 #define USER_PROPS_BYTES 8192
 #define JSON_FROM_CBOR   4 // a CBOR item's JSON is at most about this many times larger, or it is refused
@@ -31,7 +30,7 @@ static void read_settings(const struct conf *c, struct mqtt_settings *s)
     s->limits_before_auth = s->limits;
     s->limits_before_auth.packet_max = (uint32_t)conf_int(c, "mqtt.connect_packet_max");
     s->queue_max = (uint32_t)conf_int(c, "mqtt.queue_max");
-    s->queue_bytes_max = QUEUE_BYTES_MAX;
+    s->queue_bytes_max = (size_t)conf_int(c, "mqtt.queue_bytes_max");
     s->slow_drop = conf_int(c, "mqtt.slow_consumer") == 1;
     s->out_max = (uint32_t)conf_int(c, "mqtt.output_max");
     s->send_max = (uint16_t)conf_int(c, "mqtt.send_max");
@@ -87,6 +86,7 @@ static bool open_loop(struct mqtt_front *f, struct mqtt_loop *home, struct loop 
                                        .on_acked = mqtt_on_broker_acked,
                                        .on_settled = mqtt_on_broker_settled,
                                        .on_permit = mqtt_on_broker_permit,
+                                       .has_room = mqtt_on_broker_room,
                                        .arg = home};
     broker_loop_serve(home->broker, &serve);
     return home->ingest != NULL;
@@ -226,7 +226,8 @@ static bool leave(struct mqtt_conn *mc)
                                .expiry_s = mc->expiry_s,
                                .reason = mc->why,
                                .detail = mc->detail != NULL ? mc->detail : ""};
-    broker_flush(mc->home->broker); // its last acknowledgements come first
+    ingest_flush(mc->home->ingest); // what it said last comes first
+    broker_flush(mc->home->broker);
     leave_submit(l, &of);
     mc->session = NULL;
     return true;

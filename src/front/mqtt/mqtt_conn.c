@@ -64,6 +64,8 @@ void mqtt_conn_detach(struct mqtt_conn *mc)
     mc->net = NULL;
     if (mc->link != NULL) {
         mc->link->front = NULL;
+        broker_slow_room(mc->home->broker, mc->session, mc->link, &mc->slow, true);
+        broker_more(mc->home->broker, mc->link);
     }
     give_back(mc);
     auth_end(mc);
@@ -192,7 +194,11 @@ static void on_timer(struct timer *t)
         timer_start(t, (uint32_t)left, 0);
         return;
     }
+    bool stuck = conn_out_len(mc->net) > 0;
     mqtt_conn_end(mc, MQTT_RC_KEEP_ALIVE, "keep_alive", "nothing came for 1.5 times the keep-alive");
+    if (stuck) { // it takes nothing either: waiting for that would keep it alive beyond its time
+        conn_abort(mc->net, CLOSE_TIMEOUT, "");
+    }
 }
 
 // --- input -------------------------------------------------------------------------------------------------------

@@ -62,6 +62,8 @@ struct mqtt_conn {
     bool counted : 1;               // as one of its tenant's connections
     bool scram : 1;                 // CONNECT had an authentication method
     bool will_off : 1;              // DISCONNECT 0x00: no will
+    bool window_cut : 1;            // it would take more than mqtt.send_max at once
+    bool more_waits : 1;            // the broker has retained messages that wait for room here
     uint16_t window;                // the client's receive maximum, or our own limit
     uint16_t alias_out_max;         // the client's topic alias maximum, or our own limit
     uint16_t requests;              // with the core
@@ -79,6 +81,7 @@ struct mqtt_conn {
     struct acks acks;
     struct ids inbound; // QoS 2 messages not yet released; states: enum inbound_state
     struct auth *auth;  // the exchange under way, or what a new one needs; NULL: none
+    struct slow slow;   // messages to it are dropped
     struct quota quota; // how fast it may publish
     struct timer timer; // keep-alive, or the time limit of a claim or an exchange
     int64_t last_in_ms;
@@ -165,5 +168,6 @@ void mqtt_deliver_more(struct mqtt_conn *mc);               // sends what the wi
 void mqtt_on_broker_deliver(void *arg, struct link *to, const struct delivery *d, size_t n);
 void mqtt_on_broker_settled(void *arg, struct link *of, uint64_t seq_or_packet_id, int what);
 void mqtt_on_broker_permit(void *arg, struct link *of, struct permit *p);
+bool mqtt_on_broker_room(void *arg, struct link *to);
 
 #endif

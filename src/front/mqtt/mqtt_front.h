@@ -12,7 +12,7 @@
 #include "domain/broker/broker.h"
 #include "net/conn.h"
 
-#define MQTT_CONF_LEN 25
+#define MQTT_CONF_LEN 26
 extern const struct conf_key mqtt_conf[MQTT_CONF_LEN];
 
 struct mqtt_front;

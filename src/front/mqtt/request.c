@@ -217,20 +217,28 @@ static enum status find_device(struct tx *tx, const struct request *r, struct de
     return s;
 }
 
+// Whose session was taken over meanwhile: the message comes again on the other connection.
+static enum status keep_id(struct tx *tx, const struct request *r, struct err *err)
+{
+    bool new = true;
+    enum status s = broker_inbound_put(tx, r->once, r->conn, r->packet_id, false, &new, err);
+    return s == ST_OK && !new ? err_set(err, ST_CONFLICT, "another connection has the session") : s;
+}
+
 static enum status request_run(struct tx *tx, struct op *op, struct err *err)
 {
     struct request *r = (struct request *)op;
     struct device_ref d = {0};
     enum status s = find_device(tx, r, &d, err);
+    if (s == ST_OK && r->once != NULL) {
+        s = keep_id(tx, r, err);
+    }
     if (s == ST_OK) {
         s = r->def->run(tx, r, &d, err);
     }
     if (s == ST_OK && r->answer.failed) {
         s = r->answer.starved ? err_set(err, ST_NOMEM, "no memory for the answer")
                               : err_set(err, ST_TOO_LARGE, "the answer is larger than %zu bytes", ANSWER_MAX);
-    }
-    if (s == ST_OK && r->once != NULL) {
-        s = broker_inbound_put(tx, r->once, r->packet_id, err);
     }
     return s == ST_OK && r->def->stored ? ledger_stored(tx, r->link, err) : s;
 }

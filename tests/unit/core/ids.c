@@ -70,9 +70,36 @@ static void test_threads_never_share_an_id(void **state)
     }
 }
 
+static void row_ids_read_back(void **state)
+{
+    (void)state;
+    static const uint64_t rows[] = {0, 1, UINT64_C(0x0123456789abcdef), INT64_MAX};
+    for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+        char text[ROW_ID_LEN + 1];
+        uint64_t back = 77;
+        row_id_text(rows[i], text);
+        assert_true(row_id_parse(slice_str(text), &back));
+        assert_true(back == rows[i]);
+    }
+    static const char *const bad[] = {"",
+                                      "0",
+                                      "000000000000001",
+                                      "00000000000000001",
+                                      "000000000000000g",
+                                      "8000000000000000",
+                                      "ffffffffffffffff",
+                                      "0x00000000000001"};
+    for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
+        uint64_t back = 77;
+        assert_false(row_id_parse(slice_str(bad[i]), &back));
+        assert_int_equal(back, 77);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(row_ids_read_back),
         cmocka_unit_test(test_ids_grow_with_time),
         cmocka_unit_test(test_threads_never_share_an_id),
     };

@@ -404,6 +404,59 @@ static void others_are_no_proxies(void **state)
     admission_free(a);
 }
 
+static bool bans_one(void *arg, const struct addr *peer)
+{
+    char text[ADDR_TEXT_MAX];
+    const char *banned = arg;
+    return strncmp(addr_text(peer, text), banned, strlen(banned)) == 0;
+}
+
+// Nothing is said to it, and it is no connection for the front.
+static void expect_hung_up(const char *first)
+{
+    int fd = dial(&h);
+    say(fd, first);
+    size_t n = 0;
+    read_to_end(fd, &n);
+    assert_int_equal(n, 0);
+    close(fd);
+}
+
+static void who_is_banned_is_not_let_in(void **state)
+{
+    (void)state;
+    struct admission *a = trusting("127.0.0.1");
+    struct listener_stats s;
+    h.conf.admission = a;
+    h.conf.banned = bans_one;
+    h.conf.banned_arg = (void *)(uintptr_t) "203.0.113.7:";
+    harness_start(&h);
+    expect_hung_up("PROXY TCP4 203.0.113.7 198.51.100.1 56324 443\r\necho hi\n");
+    int fd = dial(&h);
+    say(fd, "PROXY TCP4 203.0.113.8 198.51.100.1 56324 443\r\necho hi\n");
+    expect_reply(fd, "hi\n");
+    close(fd);
+    listener_stats(h.listener, &s);
+    assert_int_equal(s.refused, 1);
+    assert_int_equal(h.opened, 1);
+    harness_end(&h);
+    admission_free(a);
+
+    harness_init(&h);
+    h.conf.banned = bans_one;
+    h.conf.banned_arg = (void *)(uintptr_t) "127.0.0.1:";
+    harness_start(&h);
+    for (int i = 0; i < 3; i++) {
+        expect_hung_up("");
+    }
+    listener_stats(h.listener, &s);
+    assert_int_equal(s.refused, 3);
+    assert_int_equal(s.accepted, 3);
+    assert_int_equal(s.open, 0);
+    assert_int_equal(h.opened, 0);
+    harness_end(&h);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -420,6 +473,7 @@ int main(void)
         cmocka_unit_test_setup(proxy_header_names_the_peer, setup),
         cmocka_unit_test_setup(proxy_header_before_tls, setup),
         cmocka_unit_test_setup(others_are_no_proxies, setup),
+        cmocka_unit_test_setup(who_is_banned_is_not_let_in, setup),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

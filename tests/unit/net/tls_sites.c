@@ -527,15 +527,16 @@ static void revoked_certificates_are_known_by_issuer_and_serial(void **state)
 
 // ---- OCSP ----
 
-// A response about `cert` by its CA.
-static const char *write_ocsp(const char *file, const struct pki_cert *cert, int status, long until_s)
+// A response about `cert` of t.ca, signed by `signer`.
+static const char *write_ocsp_by(const char *file, const struct pki_cert *cert, int status, long until_s,
+                                 const struct pki_cert *signer)
 {
     OCSP_BASICRESP *basic = OCSP_BASICRESP_new();
     OCSP_CERTID *id = OCSP_cert_to_id(EVP_sha1(), cert->cert, t.ca.cert);
     ASN1_TIME *from = X509_gmtime_adj(NULL, -60), *until = X509_gmtime_adj(NULL, until_s);
     ASN1_TIME *revoked = status == V_OCSP_CERTSTATUS_REVOKED ? X509_gmtime_adj(NULL, -30) : NULL;
     assert_non_null(OCSP_basic_add1_status(basic, id, status, 0, revoked, from, until_s != 0 ? until : NULL));
-    assert_int_equal(OCSP_basic_sign(basic, t.ca.cert, t.ca.key, EVP_sha256(), NULL, 0), 1);
+    assert_int_equal(OCSP_basic_sign(basic, signer->cert, signer->key, EVP_sha256(), NULL, 0), 1);
     OCSP_RESPONSE *r = OCSP_response_create(OCSP_RESPONSE_STATUS_SUCCESSFUL, basic);
     const char *path = pki_path(&t.pki, file);
     BIO *out = BIO_new_file(path, "w");
@@ -547,6 +548,22 @@ static const char *write_ocsp(const char *file, const struct pki_cert *cert, int
     ASN1_TIME_free(from);
     ASN1_TIME_free(until);
     ASN1_TIME_free(revoked);
+    return path;
+}
+
+static const char *write_ocsp(const char *file, const struct pki_cert *cert, int status, long until_s)
+{
+    return write_ocsp_by(file, cert, status, until_s, &t.ca);
+}
+
+// The server's certificate with its CA behind it.
+static const char *write_chain(const char *file)
+{
+    const char *path = pki_path(&t.pki, file);
+    BIO *out = BIO_new_file(path, "w");
+    assert_int_equal(PEM_write_bio_X509(out, t.server.cert), 1);
+    assert_int_equal(PEM_write_bio_X509(out, t.ca.cert), 1);
+    BIO_free(out);
     return path;
 }
 
@@ -577,22 +594,70 @@ static void a_valid_response_is_stapled(void **state)
     reload(&conf);
     assert_int_equal(stapled_bytes(TLS1_3_VERSION), -1);
     harness_end(&h);
+}
+
+// Certificate and response are renewed by others, one after the other: meanwhile the server goes on without.
+static void a_response_that_does_not_fit_is_left_out(void **state)
+{
+    (void)state;
+    struct pki_cert stranger = pki_issue(&t.pki, NULL, PKI_CA, "Another CA", YEAR_S);
+    struct pki_cert namesake = pki_issue(&t.pki, NULL, PKI_CA, "Test CA", YEAR_S);
+    struct tls_server_conf conf = server_conf();
     const struct {
         const char *file, *text;
     } bad[] = {
         {write_ocsp("other.ocsp", &t.client, V_OCSP_CERTSTATUS_GOOD, 3600), "it is about another certificate"},
-        {write_ocsp("revoked.ocsp", &t.server, V_OCSP_CERTSTATUS_REVOKED, 3600), "the server certificate is revoked"},
+        {write_ocsp("revoked.ocsp", &t.server, V_OCSP_CERTSTATUS_REVOKED, 3600), "revoked or unknown"},
         {write_ocsp("endless.ocsp", &t.server, V_OCSP_CERTSTATUS_GOOD, 0), "it has no end"},
-        {"/nowhere.ocsp", "it cannot be opened"},
+        {write_ocsp_by("stranger.ocsp", &t.server, V_OCSP_CERTSTATUS_GOOD, 3600, &stranger), "holds the CA"},
+        {write_ocsp_by("namesake.ocsp", &t.server, V_OCSP_CERTSTATUS_GOOD, 3600, &namesake), "holds the CA"},
     };
+    start_with(&conf);
     for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
         struct err err = {0};
         conf.ocsp_file = bad[i].file;
-        assert_null(tls_server_new(&conf, &err));
-        if (strstr(err.text, bad[i].text) == NULL) {
-            fail_msg("expected '%s', got '%s'", bad[i].text, err.text);
+        struct tls_ctx *ctx = tls_server_new(&conf, &err);
+        assert_non_null(ctx);
+        assert_non_null(tls_staple_wrong(ctx));
+        if (strstr(tls_staple_wrong(ctx), bad[i].text) == NULL) {
+            fail_msg("expected '%s', got '%s'", bad[i].text, tls_staple_wrong(ctx));
         }
+        assert_int_equal(tls_staple_until_us(ctx), 0);
+        tls_unref(ctx);
+        reload(&conf);
+        assert_int_equal(stapled_bytes(TLS1_3_VERSION), -1);
     }
+    harness_end(&h);
+    const struct {
+        const char *file, *text;
+    } unreadable[] = {{"/nowhere.ocsp", "it cannot be opened"}, {t.ca_file, "it cannot be read"}};
+    for (size_t i = 0; i < sizeof(unreadable) / sizeof(unreadable[0]); i++) {
+        struct err err = {0};
+        conf.ocsp_file = unreadable[i].file;
+        assert_null(tls_server_new(&conf, &err));
+        assert_non_null(strstr(err.text, unreadable[i].text));
+    }
+    pki_cert_release(&namesake);
+    pki_cert_release(&stranger);
+}
+
+// The whole chain is served, so the response need not bring the CA along; a stranger's signature is seen all the same.
+static void the_chain_tells_who_may_sign(void **state)
+{
+    (void)state;
+    struct pki_cert stranger = pki_issue(&t.pki, NULL, PKI_CA, "Another CA", YEAR_S);
+    struct tls_server_conf conf = server_conf();
+    conf.cert_file = write_chain("chain.pem");
+    conf.ocsp_file = write_ocsp("chain.ocsp", &t.server, V_OCSP_CERTSTATUS_GOOD, 3600);
+    struct tls_ctx *ctx = context(&conf);
+    assert_null(tls_staple_wrong(ctx));
+    assert_true(tls_staple_until_us(ctx) > 0);
+    tls_unref(ctx);
+    conf.ocsp_file = write_ocsp_by("forged.ocsp", &t.server, V_OCSP_CERTSTATUS_GOOD, 3600, &stranger);
+    ctx = context(&conf);
+    assert_non_null(strstr(tls_staple_wrong(ctx), "it is not signed by the CA"));
+    tls_unref(ctx);
+    pki_cert_release(&stranger);
 }
 
 // ---- sessions over a reload ----
@@ -733,6 +798,8 @@ int main(void)
         cmocka_unit_test_setup(a_list_of_a_stranger_is_an_error, setup),
         cmocka_unit_test_setup(revoked_certificates_are_known_by_issuer_and_serial, setup),
         cmocka_unit_test_setup(a_valid_response_is_stapled, setup),
+        cmocka_unit_test_setup(a_response_that_does_not_fit_is_left_out, setup),
+        cmocka_unit_test_setup(the_chain_tells_who_may_sign, setup),
         cmocka_unit_test_setup(sessions_outlive_a_new_certificate_but_not_new_rules, setup),
         cmocka_unit_test_setup(a_failure_tells_what_is_known, setup),
     };

@@ -21,12 +21,16 @@ SELECT msg FROM mqtt_queue WHERE session = ?1 AND msg IS NOT NULL;
 
 -- name: broker_queue_page
 SELECT q.seq, q.state, q.qos, q.retain, q.bytes, q.expires_us, q.sub_ids, coalesce(m.topic, q.topic),
-       coalesce(m.props, q.props), coalesce(m.payload, q.payload)
+       coalesce(m.props, q.props), coalesce(m.payload, q.payload), q.msg IS NOT NULL
 FROM mqtt_queue q LEFT JOIN mqtt_message m ON m.row = q.msg
 WHERE q.session = ?1 AND q.seq > ?2 ORDER BY q.seq LIMIT ?3;
 
 -- name: broker_queue_del
 DELETE FROM mqtt_queue WHERE session = ?1 AND seq = ?2 RETURNING msg;
+
+-- name: broker_queue_del_run
+-- None of them shares its message with another queue.
+DELETE FROM mqtt_queue WHERE session = ?1 AND seq BETWEEN ?2 AND ?3;
 
 -- name: broker_queue_get_msg
 SELECT msg FROM mqtt_queue WHERE session = ?1 AND seq = ?2;

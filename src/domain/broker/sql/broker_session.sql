@@ -1,13 +1,13 @@
 -- name: broker_session_get
-SELECT row, owner_kind, owner FROM mqtt_session WHERE tenant = ?1 AND client_id = ?2;
+SELECT row, owner_kind, owner, lineage FROM mqtt_session WHERE tenant = ?1 AND client_id = ?2;
 
 -- name: broker_session_add
 INSERT INTO mqtt_session (row, tenant, client_id, owner_kind, owner, conn, expiry_s, expires_us, marks, sent_seq, dropped,
-                          created_us)
-VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, NULL, 0, 0, 0, ?8);
+                          created_us, lineage)
+VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, NULL, 0, 0, 0, ?8, ?9);
 
 -- name: broker_session_resume
-UPDATE mqtt_session SET conn = ?2, expiry_s = ?3, expires_us = NULL WHERE row = ?1;
+UPDATE mqtt_session SET conn = ?2, expiry_s = ?3, expires_us = NULL, lineage = ?4 WHERE row = ?1;
 
 -- name: broker_session_leave
 -- No effect when another connection has it.
@@ -39,7 +39,12 @@ SET conn = 0, expires_us = CASE WHEN expiry_s = 4294967295 THEN NULL ELSE ?1 + e
 WHERE conn <> 0;
 
 -- name: broker_session_load
-SELECT row, tenant, client_id, owner_kind, owner, expiry_s, expires_us, marks FROM mqtt_session ORDER BY row;
+SELECT s.row, s.tenant, s.client_id, s.owner_kind, s.owner, s.expiry_s, s.expires_us, s.marks, s.sent_seq,
+       coalesce(q.n, 0), q.bytes, q.last
+FROM mqtt_session s
+LEFT JOIN (SELECT session, count(*) n, sum(bytes) bytes, max(seq) last FROM mqtt_queue GROUP BY session) q
+  ON q.session = s.row
+ORDER BY s.row;
 
 -- name: broker_session_load_subs
 SELECT filter, options, id FROM mqtt_sub WHERE session = ?1;
@@ -79,11 +84,13 @@ DELETE FROM mqtt_sub WHERE session = ?1 AND filter = ?2;
 SELECT packet_id FROM mqtt_inbound WHERE session = ?1;
 
 -- name: broker_session_inbound_put
-INSERT INTO mqtt_inbound (session, packet_id) VALUES (?1, ?2) ON CONFLICT DO NOTHING;
+-- Only for the connection that has the session now. An id it uses anew is one that it was never told, or that it was refused.
+INSERT INTO mqtt_inbound (session, packet_id, ts_commit) SELECT ?1, ?2, ?4 FROM mqtt_session WHERE row = ?1 AND conn = ?3
+ON CONFLICT DO UPDATE SET ts_commit = excluded.ts_commit;
 
--- name: broker_session_inbound_new
--- Only for the connection that has the session now, and once.
-INSERT INTO mqtt_inbound (session, packet_id) SELECT ?1, ?2 FROM mqtt_session WHERE row = ?1 AND conn = ?3 ON CONFLICT DO NOTHING;
+-- name: broker_session_inbound_restart
+-- Their points never came: ?1 is the next commit of the telemetry store.
+DELETE FROM mqtt_inbound WHERE ts_commit >= ?1;
 
 -- name: broker_session_inbound_del
 DELETE FROM mqtt_inbound WHERE session = ?1 AND packet_id = ?2;

@@ -1,11 +1,11 @@
 -- name: certificate_by_fingerprint
-SELECT row, device, generation, state, not_before_us, not_after_us, used_us FROM certificate WHERE fingerprint = ?1
+SELECT row, device, generation, state, not_before_us, not_after_us, used_us, lineage FROM certificate WHERE fingerprint = ?1
 
 -- name: certificate_insert
 INSERT INTO certificate (row, tenant, device, generation, fingerprint, spki, serial, claim, state, not_before_us,
-                         not_after_us, created_us, der)
+                         not_after_us, created_us, der, lineage)
 VALUES (?1, ?2, ?3, (SELECT coalesce(max(generation), 0) + 1 FROM certificate WHERE device = ?3), ?4, ?5, ?6, ?7, ?8, ?9,
-        ?10, ?11, ?12)
+        ?10, ?11, ?12, ?13)
 
 -- name: certificate_set_used
 UPDATE certificate SET used_us = ?2 WHERE row = ?1

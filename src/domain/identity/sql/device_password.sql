@@ -8,17 +8,17 @@ WHERE t.id = ?1
 SELECT EXISTS (SELECT 1 FROM device_password)
 
 -- name: device_password_device
-SELECT device FROM device_password WHERE row = ?1
+SELECT device, lineage FROM device_password WHERE row = ?1
 
 -- name: device_password_list
 SELECT iterations, created_us FROM device_password WHERE device = ?1
 
 -- name: device_password_delete
-DELETE FROM device_password WHERE device = ?1
+DELETE FROM device_password WHERE device = ?1 RETURNING lineage
 
 -- name: device_password_insert
-INSERT INTO device_password (row, device, salt, iterations, stored_key, server_key, created_us)
-VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)
+INSERT INTO device_password (row, device, salt, iterations, stored_key, server_key, created_us, lineage)
+VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)
 
 -- name: device_password_tenant
 SELECT id FROM tenant WHERE row = ?1

@@ -2,11 +2,11 @@
 SELECT identity, sealed FROM device_psk
 
 -- name: device_psk_by_identity
-SELECT device FROM device_psk WHERE identity = ?1
+SELECT device, lineage FROM device_psk WHERE identity = ?1
 
 -- name: device_psk_insert
-INSERT INTO device_psk (row, tenant, device, identity, sealed, label, created_us)
-VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)
+INSERT INTO device_psk (row, tenant, device, identity, sealed, label, created_us, lineage)
+VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)
 
 -- name: device_psk_list
 SELECT row, identity, label, created_us FROM device_psk WHERE device = ?1 ORDER BY row

@@ -66,6 +66,45 @@ static void expect_many(struct client *s, int from, int to, enum delivery_state 
     }
 }
 
+struct settle_many {
+    struct client *c;
+    const uint64_t *seqs;
+    size_t n;
+};
+static void do_settle_many(void *arg)
+{
+    const struct settle_many *k = arg;
+    for (size_t i = 0; i < k->n; i++) {
+        broker_settle(k->c->bl, k->c->session, k->c->link, SETTLE_DONE, k->seqs[i]);
+    }
+}
+
+// Runs, gaps, one twice, one that was never sent: what was acknowledged is gone, and nothing else.
+static void acknowledged_in_runs(void **state)
+{
+    (void)state;
+    struct client *p = tb_connect(&b, 0, "p", clean);
+    struct client *s = tb_connect(&b, 1, "s", keep);
+    tb_subscribe(s, "t/#", 1);
+    publish_many(p, "t/a", 1, 0, 20);
+    expect_many(s, 0, 20, DELIVERY_NEW);
+    uint64_t one = s->got[0].seq;
+    const uint64_t seqs[] = {one,     one + 1, one + 2,  one + 3,  one + 3,  one + 2,   one + 6,
+                             one + 8, one + 9, one + 10, one + 12, one + 11, one + 500, one + 501};
+    struct settle_many k = {s, seqs, sizeof(seqs) / sizeof(seqs[0])};
+    tb_on_loop(s->loop, do_settle_many, &k);
+    tb_settle(&b);
+    publish_many(p, "t/a", 1, 20, 22); // numbers go on
+    expect_many(s, 20, 22, DELIVERY_NEW);
+    testbroker_kill(&b);
+    s = tb_connect(&b, 1, "s", keep);
+    static const int left[] = {4, 5, 7, 13, 14, 15, 16, 17, 18, 19, 20, 21};
+    for (size_t i = 0; i < sizeof(left) / sizeof(left[0]); i++) {
+        expect_many(s, left[i], left[i] + 1, DELIVERY_AGAIN);
+    }
+    tb_quiet(s);
+}
+
 static void what_comes_while_away_waits(void **state)
 {
     (void)state;
@@ -399,6 +438,7 @@ int main(void)
 #define TEST(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
     const struct CMUnitTest tests[] = {
         TEST(what_comes_while_away_waits),
+        TEST(acknowledged_in_runs),
         TEST(a_kill_loses_nothing_and_keeps_packet_ids),
         TEST(an_inbound_id_survives_with_its_message),
         TEST(one_message_for_many_queues_is_stored_once),

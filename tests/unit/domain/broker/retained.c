@@ -132,6 +132,138 @@ static void many_follow_in_pages(void **state)
     tb_quiet(s);
 }
 
+static void set_many(struct client *p, int n, const char *payload)
+{
+    for (int i = 0; i < n; i++) {
+        char topic[16];
+        snprintf(topic, sizeof(topic), "t/%d", i);
+        set(p, topic, 0, payload);
+    }
+    tb_settle(&b);
+}
+
+static void publish_live(struct client *p, int n, const char *payload)
+{
+    for (int i = 0; i < n; i++) {
+        char topic[16];
+        snprintf(topic, sizeof(topic), "t/%d", i);
+        assert_int_equal(tb_publish(p, topic, 0, false, payload).status, ST_OK);
+    }
+    tb_settle(&b);
+}
+
+static void they_come_as_the_connection_has_room(void **state)
+{
+    (void)state;
+    struct client *p = tb_connect(&b, 0, "p", clean);
+    struct client *s = tb_connect(&b, 1, "s", clean);
+    set_many(p, 600, "x");
+    s->room = 3;
+    tb_subscribe(s, "t/#", 1);
+    tb_settle(&b);
+    assert_int_equal(s->got_len, 3);
+    for (size_t room = 13; room < 600; room += 100) {
+        tb_room(s, room);
+        tb_settle(&b);
+        assert_int_equal(s->got_len, room);
+    }
+    tb_room(s, 0);
+    assert_true(tb_wait(&b, &s->got_len, 600));
+    s->got_at = 600;
+    tb_quiet(s);
+}
+
+// How often `payload` came on the topic, and the place of the last one among all; -1: never.
+static int last_of(const struct client *s, const char *topic, const char *payload, int *ret_n)
+{
+    int at = -1;
+    *ret_n = 0;
+    for (size_t i = 0; i < s->got_len; i++) {
+        if (strcmp(s->got[i].topic, topic) == 0 && strcmp(s->got[i].payload, payload) == 0) {
+            at = (int)i;
+            *ret_n += 1;
+        }
+    }
+    return at;
+}
+
+static void an_older_one_never_follows_a_live_one(void **state)
+{
+    (void)state;
+    struct client *p = tb_connect(&b, 0, "p", clean);
+    struct client *s = tb_connect(&b, 1, "s", clean);
+    set_many(p, 600, "old");
+    s->room = 300; // the second page is offered, the third not read yet
+    tb_subscribe(s, "t/#", 1);
+    publish_live(p, 700, "new");
+    assert_true(s->got_len > 400 && s->got_len < 1000); // live ones of topics that wait for nothing are there
+    tb_room(s, 0);
+    assert_true(tb_wait(&b, &s->got_len, 1300));
+    for (int i = 0; i < 700; i++) {
+        char topic[16];
+        int olds = 0;
+        int news = 0;
+        snprintf(topic, sizeof(topic), "t/%d", i);
+        int old = last_of(s, topic, "old", &olds);
+        int new = last_of(s, topic, "new", &news);
+        assert_int_equal(olds, i < 600);
+        assert_int_equal(news, 1);
+        assert_true(old < new);
+    }
+    s->got_at = 1300;
+    tb_quiet(s);
+}
+
+// More live messages than may wait: the newer ones go, what they have made old is left out.
+static void too_many_live_ones_take_their_place(void **state)
+{
+    (void)state;
+    struct client *p = tb_connect(&b, 0, "p", clean);
+    struct client *s = tb_connect(&b, 1, "s", clean);
+    set_many(p, 500, "old");
+    s->room = 1;
+    tb_subscribe(s, "t/#", 1);
+    publish_live(p, 500, "1");
+    publish_live(p, 500, "2");
+    publish_live(p, 500, "3");
+    tb_room(s, 0);
+    tb_settle(&b);
+    int left_out = 0;
+    for (int i = 0; i < 500; i++) {
+        char topic[16];
+        int n[4];
+        snprintf(topic, sizeof(topic), "t/%d", i);
+        const int at[4] = {last_of(s, topic, "old", &n[0]), last_of(s, topic, "1", &n[1]),
+                           last_of(s, topic, "2", &n[2]), last_of(s, topic, "3", &n[3])};
+        assert_true(at[0] < at[1] && at[1] < at[2] && at[2] < at[3]);
+        assert_true(n[0] <= 1 && n[1] == 1 && n[2] == 1 && n[3] == 1);
+        left_out += n[0] == 0;
+    }
+    assert_true(left_out > 100 && left_out < 500);
+}
+
+static void they_end_with_the_subscription(void **state)
+{
+    (void)state;
+    struct client *p = tb_connect(&b, 0, "p", clean);
+    struct client *s = tb_connect(&b, 1, "s", clean);
+    set_many(p, 600, "x");
+    s->room = 3;
+    tb_subscribe(s, "t/#", 1);
+    tb_settle(&b);
+    assert_true(tb_unsubscribe(s, "t/#"));
+    tb_room(s, 0);
+    tb_settle(&b);
+    assert_true(s->got_len >= 3 && s->got_len <= 512); // what was read already
+    s->got_at = s->got_len;
+    s->room = s->got_len + 5;
+    tb_subscribe(s, "t/#", 1); // and with the connection, or with the server's end, while they wait
+    publish_live(p, 10, "new");
+    tb_subscribe(s, "t/+", 0);
+    tb_settle(&b);
+    tb_close(s, false);
+}
+
 static enum status do_suspend(struct tx *tx, void *arg, struct err *err)
 {
     struct device_ref d;
@@ -210,6 +342,10 @@ int main(void)
         TEST(retain_handling_decides),
         TEST(a_durable_session_keeps_what_follows_its_subscription),
         TEST(many_follow_in_pages),
+        TEST(they_come_as_the_connection_has_room),
+        TEST(an_older_one_never_follows_a_live_one),
+        TEST(too_many_live_ones_take_their_place),
+        TEST(they_end_with_the_subscription),
         TEST(they_go_with_their_publisher),
         TEST(the_publishers_right_of_now_counts),
         cmocka_unit_test_setup_teardown(a_tenant_has_a_limited_number, setup_small, teardown),

@@ -89,6 +89,43 @@ static void what_was_not_acknowledged_goes_to_another(void **state)
     tb_settle(&b);
 }
 
+static void set_full(const struct client *c, bool full)
+{
+    atomic_store(&c->link->full, full);
+}
+
+static void a_member_without_room_is_passed_over(void **state)
+{
+    (void)state;
+    struct client *p = tb_connect(&b, 0, "p", clean);
+    struct client *m = tb_connect(&b, 0, "m", clean);
+    struct client *n = tb_connect(&b, 1, "n", clean);
+    tb_subscribe(m, "$share/g/t/#", 1);
+    tb_subscribe(n, "$share/g/t/#", 1);
+    publish_many(p, 1, 1);
+    tb_settle(&b);
+    struct client *first = m->got_len > 0 ? m : n;
+    struct client *other = m->got_len > 0 ? n : m;
+    set_full(first, true);
+    struct give_back k = {first, tb_next(first)};
+    tb_on_loop(first->loop, do_give_back, &k); // what had no room there
+    tb_expect(other, "0");
+    publish_many(p, 1, 10);
+    publish_many(p, 0, 10);
+    tb_settle(&b);
+    assert_int_equal(first->got_len, 1);
+    assert_int_equal(other->got_len, 21);
+    set_full(other, true); // nobody has room: it is dropped, and that ends there
+    tb_on_loop(first->loop, do_give_back, &k);
+    publish_many(p, 1, 5);
+    tb_settle(&b);
+    assert_int_equal(first->got_len + other->got_len, 22);
+    set_full(first, false);
+    publish_many(p, 1, 5);
+    tb_settle(&b);
+    assert_int_equal(first->got_len, 6);
+}
+
 static void a_durable_member_gets_it_stored(void **state)
 {
     (void)state;
@@ -143,6 +180,7 @@ int main(void)
 {
 #define TEST(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
     const struct CMUnitTest tests[] = {TEST(members_take_turns), TEST(what_was_not_acknowledged_goes_to_another),
+                                       TEST(a_member_without_room_is_passed_over),
                                        TEST(a_durable_member_gets_it_stored), TEST(qos_2_stays_with_its_session)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -245,7 +245,7 @@ static void kinds_of_tokens_do_not_mix(void **state)
 // --- access tokens -----------------------------------------------------------------------------------------------
 
 struct token_call {
-    const char *device, *id, *label;
+    const char *device, *id, *label, *replaces;
 };
 
 static enum status run_token_create(struct tx *tx, void *arg, struct err *err)
@@ -253,7 +253,7 @@ static enum status run_token_create(struct tx *tx, void *arg, struct err *err)
     const struct token_call *c = arg;
     struct device_ref d;
     enum status st = device_find(tx, slice_str(c->device), &d, err);
-    return st == ST_OK ? device_token_create(tx, &d, slice_str(c->label), &t.w, err) : st;
+    return st == ST_OK ? device_token_create(tx, &d, slice_str(c->label), slice_str(c->replaces), &t.w, err) : st;
 }
 
 static enum status run_token_revoke(struct tx *tx, void *arg, struct err *err)

@@ -31,15 +31,15 @@ static void test_to_the_client(void **state)
 {
     (void)state;
     struct alias_out *a = alias_out_new(2);
-    assert_int_equal(use(a, "first/topic"), 0); // once is not worth one
-    assert_int_equal(use(a, "first/topic"), 1);
+    assert_int_equal(use(a, "first/topic"), 1); // one is free
     assert_int_equal(use(a, "first/topic"), -1);
     assert_int_equal(use(a, "abc"), 0);
     assert_int_equal(use(a, "abc"), 0); // shorter than an alias
-    use(a, "second/topic");
     assert_int_equal(use(a, "second/topic"), 2);
     assert_int_equal(use(a, "first/topic"), -1);
-    use(a, "third/topic");
+    assert_int_equal(use(a, "third/topic"), 0); // all are taken: once is not worth another one's
+    assert_int_equal(use(a, "second/topic"), -2);
+    assert_int_equal(use(a, "first/topic"), -1);
     assert_int_equal(use(a, "third/topic"), 2); // the second was not used for longer
     assert_int_equal(use(a, "first/topic"), -1);
     assert_int_equal(use(a, "third/topic"), -2);

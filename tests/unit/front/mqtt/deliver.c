@@ -334,15 +334,15 @@ static void test_aliases_out(void **state)
     for (int i = 0; i < 3; i++) {
         deliver(f->core.link, (struct delivery){.qos = 0}, "some/topic", "x");
     }
-    heard(c, "30 'some/topic' 00 (x) | 30 'some/topic' 03 23 0001 (x) | 30 '' 03 23 0001 (x)");
+    heard(c, "30 'some/topic' 03 23 0001 (x) | 30 '' 03 23 0001 (x) | 30 '' 03 23 0001 (x)");
     fake_free(f);
 }
 
 static void test_slow_consumer(void **state)
 {
     (void)state;
-    static const char *const confs[][3] = {{"mqtt.queue_max=2", NULL, NULL},
-                                           {"mqtt.queue_max=2", "mqtt.slow_consumer=drop", NULL}};
+    static const char *const confs[][3] = {{"mqtt.queue_max=2", "mqtt.slow_consumer=disconnect", NULL},
+                                           {"mqtt.queue_bytes_max=64KiB", "mqtt.queue_max=2", NULL}};
     for (unsigned drop = 0; drop < 2; drop++) {
         struct fake *f = fake_new(confs[drop]);
         struct conn *c = talk_connected(f, "10 'MQTT' 05 c2 003c 03 21 0001 'c1' 'dev' 'pw'"); // one at a time
@@ -381,6 +381,63 @@ static void test_shared_goes_to_another(void **state)
     deliver(to, (struct delivery){.qos = 1, .share = 5}, "a", "x"); // too late for this one
     assert_int_equal(fake_broker.given_back, 4);
     link_unref(to);
+    fake_free(f);
+}
+
+// A full member of a shared subscription gives a message back before it is dropped; what is its own is dropped.
+static void test_shared_when_full(void **state)
+{
+    (void)state;
+    static const char *const conf[] = {"mqtt.queue_max=2", NULL};
+    struct fake *f = fake_new(conf);
+    struct conn *c = talk_connected(f, "10 'MQTT' 05 c2 003c 03 21 0001 'c1' 'dev' 'pw'");
+    unsigned before = fake_broker.given_back;
+    unsigned dropped = fake_broker.slow_dropped;
+    for (unsigned i = 0; i < 6; i++) { // one is in flight, two wait
+        deliver(f->core.link, (struct delivery){.qos = 1, .share = 5}, "a", "x");
+    }
+    assert_int_equal(fake_broker.given_back, before + 3);
+    assert_int_equal(fake_broker.slow_dropped, dropped);
+    assert_true(atomic_load(&f->core.link->full));
+    deliver(f->core.link, (struct delivery){.qos = 1}, "a", "x");
+    assert_int_equal(fake_broker.slow_dropped, dropped + 1);
+    say(f, c, "40 c000 | 40 c001");
+    assert_true(atomic_load(&f->core.link->full)); // its window is still full
+    say(f, c, "40 c002");
+    assert_false(atomic_load(&f->core.link->full));
+    assert_false(c->closing);
+    fake_free(f);
+}
+
+// The broker asks before each retained message, and is told when there is room again.
+static void test_room_for_retained(void **state)
+{
+    (void)state;
+    struct fake *f = fake_new(NULL);
+    struct conn *c = talk_connected(f, "10 'MQTT' 05 c2 003c 03 21 0001 'c1' 'dev' 'pw'");
+    struct link *to = link_ref(f->core.link);
+    const struct broker_front *front = &fake_broker.front;
+    unsigned before = fake_broker.mores;
+    assert_true(front->has_room(front->arg, to));
+    deliver(to, (struct delivery){.qos = 1, .retain = true}, "a", "x");
+    assert_false(front->has_room(front->arg, to)); // the window is full
+    assert_int_equal(fake_broker.mores, before);
+    say(f, c, "40 c000");
+    assert_int_equal(fake_broker.mores, before + 1);
+    assert_true(front->has_room(front->arg, to));
+    char *big = calloc(1, 70001);
+    memset(big, 'x', 70000);
+    deliver(to, (struct delivery){.qos = 0, .retain = true}, "a", big);
+    assert_false(front->has_room(front->arg, to)); // the output is full
+    buf_clear(&c->out);
+    f->service.proto->on_drain(c);
+    assert_int_equal(fake_broker.mores, before + 2);
+    assert_true(front->has_room(front->arg, to));
+    fake_gone(f, c, CLOSE_RESET);
+    assert_int_equal(fake_broker.mores, before + 3); // whoever waits for room need not wait any more
+    assert_true(front->has_room(front->arg, to));
+    link_unref(to);
+    free(big);
     fake_free(f);
 }
 
@@ -439,6 +496,8 @@ int main(void)
         cmocka_unit_test(test_aliases_out),
         cmocka_unit_test(test_slow_consumer),
         cmocka_unit_test(test_shared_goes_to_another),
+        cmocka_unit_test(test_shared_when_full),
+        cmocka_unit_test(test_room_for_retained),
         cmocka_unit_test(test_native_subscriptions_survive),
         cmocka_unit_test(test_permit_changes),
     };

@@ -171,8 +171,17 @@ static void test_keep_alive(void **state)
     assert_false(c->closing);
     fake_sleep(f, 1);
     assert_true(c->closing);
+    assert_false(c->aborted);
     heard(c, "e0 8d *");
     fake_gone(f, c, CLOSE_EOF);
+    fake_settle(f);
+    assert_string_equal(f->core.reason, "keep_alive");
+
+    c = talk_connected(f, CONNECT5); // one that has not taken what was said to it gets no time to do so
+    say(f, c, "c0");
+    fake_sleep(f, 90000);
+    assert_true(c->aborted);
+    fake_gone(f, c, CLOSE_TIMEOUT);
     fake_settle(f);
     assert_string_equal(f->core.reason, "keep_alive");
 

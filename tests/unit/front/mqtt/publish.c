@@ -354,6 +354,13 @@ static void test_qos2_of_a_durable_session(void **state)
     assert_int_equal(fake_broker.last->inbound_len, 1); // the event's; the others are kept by those who store them
     assert_int_equal(fake_broker.last->inbound[0], 2);
     assert_int_equal(fake_ingest->once, 1);
+    fake_broker.taken_over = true; // another connection has the session meanwhile: no effect, no "received"
+    unsigned events = f->core.events;
+    say(f, c, "34 '$muster/event/e' 0004 00 ({})");
+    fake_settle(f);
+    heard(c, "50 0004 80 *");
+    assert_int_equal(f->core.events, events);
+    fake_broker.taken_over = false;
     say(f, c, "62 0002");
     heard(c, ""); // not before it is stored
     assert_int_equal(fake_broker.settled[0].what, SETTLE_INBOUND);
