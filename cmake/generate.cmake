@@ -34,8 +34,8 @@ add_custom_command(OUTPUT ${gen}/expr/scan.c
   DEPENDS ${expr_in}/scan.re VERBATIM)
 set(MUSTER_EXPR_SOURCES ${gen}/expr/grammar.c ${gen}/expr/scan.c)
 list(APPEND generated_files ${MUSTER_EXPR_SOURCES} ${gen}/expr/grammar.h)
-# lemon's frame declares no prototypes.
-set_source_files_properties(${gen}/expr/grammar.c PROPERTIES COMPILE_OPTIONS "-Wno-missing-prototypes;-Wno-unused-parameter;-Wno-unused-variable")
+# lemon's frame declares no prototypes, and its rules fall through.
+set_source_files_properties(${gen}/expr/grammar.c PROPERTIES COMPILE_OPTIONS "-Wno-missing-prototypes;-Wno-unused-parameter;-Wno-unused-variable;-Wno-implicit-fallthrough")
 
 if(EXISTS ${CMAKE_SOURCE_DIR}/cmake/api.cmake)
   include(${CMAKE_SOURCE_DIR}/cmake/api.cmake)

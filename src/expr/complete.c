@@ -228,9 +228,9 @@ static void explain_word(struct jw *w, const struct expr_check_options *o, struc
         }
     }
     for (unsigned i = 0; i < VALUE_WORDS && token != EXPR_TK_ID; i++) {
-        struct slice word = slice_head(slice_str(value_words[i].name), t.length);
-        if (word.len == t.length && strncasecmp((const char *)word.p, (const char *)name.p, t.length) == 0) {
-            snprintf(title, sizeof(title), SLICE_FMT, SLICE_ARG(word));
+        const char *word = value_words[i].name;
+        if (strlen(word) >= t.length && strncasecmp(word, (const char *)name.p, t.length) == 0) {
+            snprintf(title, sizeof(title), "%.*s", (int)t.length, word);
             explain(w, t, title, value_words[i].doc);
             return;
         }

@@ -238,7 +238,7 @@ static void write_ends(struct jw *w, struct open_item *open, unsigned *depth)
 
 enum status expr_item_write(const struct expr_item *it, struct jw *w)
 {
-    struct open_item open[JSON_DEPTH_MAX];
+    struct open_item open[JSON_DEPTH_MAX] = {{0}};
     unsigned depth = 0;
     enum status s = ST_OK;
     do {

@@ -41,7 +41,8 @@ struct builder {
 
 static enum status fail(struct builder *b, enum status code, const struct expr_node *n, const char *text)
 {
-    return expr_error_at(b->err, code, b->tree->text, n->offset, n->length, "%s", text);
+    expr_error_at(b->err, code, b->tree->text, n->offset, n->length, "%s", text);
+    return code;
 }
 
 static enum status compile_node(struct builder *b, struct expr_node *n, struct expr_program **ret)
@@ -123,7 +124,7 @@ static enum status fill_literal(struct builder *b, struct out_node *out, struct 
         }
         struct out_node *at = n > 0 ? out_add(b, open[n - 1], key) : out;
         s = n > 0 || !container ? fill(b, at, w.node) : ST_OK;
-        if (container) {
+        if (container && at != NULL) {
             open[n++] = at;
         }
         w.skip = !container;
@@ -173,7 +174,7 @@ static enum status build_item(struct builder *b, struct expr_node *item)
     if (s == ST_OK) {
         s = fill(b, out, item->first);
     }
-    bool literal = s == ST_OK && out->kind != OUT_VALUE;
+    bool literal = s == ST_OK && out != NULL && out->kind != OUT_VALUE;
     return literal ? fill_literal(b, out, item->first, depth) : s;
 }
 
