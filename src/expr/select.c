@@ -122,8 +122,9 @@ static enum status fill_literal(struct builder *b, struct out_node *out, struct 
         if (container && n + depth >= EXPR_SELECT_DEPTH_MAX) {
             return fail(b, ST_TOO_LARGE, w.node, "the result is nested more than 16 deep");
         }
-        struct out_node *at = n > 0 ? out_add(b, open[n - 1], key) : out;
-        s = n > 0 || !container ? fill(b, at, w.node) : ST_OK;
+        struct out_node *parent = n > 0 ? open[n - 1] : NULL;
+        struct out_node *at = parent != NULL ? out_add(b, parent, key) : out;
+        s = parent != NULL || !container ? fill(b, at, w.node) : ST_OK;
         if (container && at != NULL) {
             open[n++] = at;
         }
