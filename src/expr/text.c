@@ -93,7 +93,7 @@ static bool match_one(const struct matcher *m, struct slice pattern, struct slic
     if (m->kind != EXPR_GLOB && m->escape != 0 && c == m->escape && pattern.len > 1) {
         c = pattern.p[1];
         *ret_pattern = 2;
-    } else if (c == (m->kind == EXPR_GLOB ? '?' : '_')) {
+    } else if (c == (m->kind == EXPR_GLOB ? '?' : '_') && (m->kind == EXPR_GLOB || c != m->escape)) {
         *ret_text = char_len(text);
         return true;
     }

@@ -7,6 +7,7 @@
 #include "expr/format.h"
 #include "expr/parse.h"
 #include "expr/select.h"
+#include "expr/sql.h"
 
 #define CANONICAL_MAX (16 * EXPR_TEXT_MAX)
 
@@ -51,6 +52,35 @@ static bool check_canonical(struct slice text, parse_fn *parse)
     return ok;
 }
 
+// As SQL: every parameter has a value, and what is left over is an expression again.
+static void check_sql(struct slice text, const struct expr_check_options *o)
+{
+    static const enum expr_column kinds[] = {EXPR_COLUMN_TEXT, EXPR_COLUMN_INT, EXPR_COLUMN_BOOL, EXPR_COLUMN_TIME,
+                                             EXPR_COLUMN_NONE};
+    static struct expr_frame frame;
+    struct expr_sql_root roots[EXPR_ROOTS_MAX];
+    struct expr_sql_where w;
+    struct expr_tree t;
+    struct arena a;
+    for (unsigned i = 0; i < o->schema->count; i++) {
+        bool json = o->schema->roots[i].shape == EXPR_SHAPE_DOCUMENT;
+        roots[i] = (struct expr_sql_root){"c", json ? EXPR_COLUMN_JSON : kinds[i % 5]};
+    }
+    arena_init(&a, 2 * EXPR_ARENA_MAX);
+    if (expr_parse(&a, text, &t, NULL) == ST_OK && expr_check(&t, o, NULL) == ST_OK) {
+        enum status s = expr_sql_translate(&t, o->schema, roots, 1, &w, NULL);
+        assert(s == ST_OK || s == ST_TOO_LARGE);
+        for (unsigned i = 0; i < w.param_count; i++) {
+            assert(expr_sql_param(&w, i, 0, &frame).type < EXPR_INTERVAL);
+        }
+        struct expr_tree left;
+        assert(s != ST_OK || w.residual_text.len == 0 || w.residual_text.len > EXPR_TEXT_MAX ||
+               expr_parse(&a, buf_view(&w.residual_text), &left, NULL) != ST_MALFORMED);
+        expr_sql_release(&w);
+    }
+    arena_release(&a);
+}
+
 static void check_editor(struct slice text, size_t offset, const struct expr_check_options *o)
 {
     struct buf out = buf_heap(65536);
@@ -74,6 +104,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
             check_error(&err, size);
         }
         expr_program_free(p);
+        struct expr_check_options condition = {.schema = device.schema, .wanted = EXPR_OF(EXPR_BOOL)};
+        check_sql(text, &condition);
     }
     if (check_canonical(text, expr_parse_select)) {
         struct expr_select *s;

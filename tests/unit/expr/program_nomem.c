@@ -1,5 +1,6 @@
 // Memory that is not to be had, at every allocation from the text to the program: an error, no leak, and never another program.
-#include "expr/program.h"
+#include "expr/parse.h"
+#include "expr/sql.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -90,11 +91,52 @@ static void every_allocation_of_the_loader(void **state)
     buf_release(&bytes);
 }
 
+static enum status translate(const struct expr_check_options *o, struct expr_sql_where *ret)
+{
+    struct expr_sql_root roots[EXPR_ROOTS_MAX] = {{NULL, EXPR_COLUMN_NONE}};
+    struct arena a;
+    struct expr_tree t;
+    *ret = (struct expr_sql_where){.params = NULL};
+    roots[expr_schema_find(o->schema, SLICE("model"))] = (struct expr_sql_root){"model", EXPR_COLUMN_TEXT};
+    roots[expr_schema_find(o->schema, SLICE("created"))] = (struct expr_sql_root){"created_us", EXPR_COLUMN_TIME};
+    arena_init(&a, EXPR_ARENA_MAX);
+    enum status s = expr_parse(
+        &a, SLICE("model in ('a', 'b') and model like 'x%' and created > now() - interval '1 day' and id = 'x'"), &t,
+        NULL);
+    if (s == ST_OK) {
+        s = expr_check(&t, o, NULL);
+    }
+    if (s == ST_OK) {
+        s = expr_sql_translate(&t, o->schema, roots, 1, ret, NULL);
+    }
+    arena_release(&a);
+    return s;
+}
+
+static void every_allocation_of_the_translation(void **state)
+{
+    (void)state;
+    struct expr_check_options o = {.schema = expr_schema_device(), .wanted = EXPR_OF(EXPR_BOOL)};
+    enum status s = ST_NOMEM;
+    int n = 0;
+    for (; s != ST_OK; n++) {
+        struct expr_sql_where w;
+        left = n;
+        s = translate(&o, &w);
+        left = -1;
+        assert_true(s == ST_OK || s == ST_NOMEM);
+        assert_true(s != ST_OK || (w.param_count == 4 && w.residual != NULL));
+        expr_sql_release(&w);
+    }
+    assert_in_range(n, 10, 200);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(every_allocation),
         cmocka_unit_test(every_allocation_of_the_loader),
+        cmocka_unit_test(every_allocation_of_the_translation),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
