@@ -507,7 +507,13 @@ static enum status finish_residual(struct sql *s, struct expr_node *residual)
     }
     part.root = residual->children == 1 ? residual->first : residual;
     enum status status = expr_compile(&part, s->schema, &s->w->residual, s->err);
-    return status == ST_OK ? expr_format(&part, &s->w->residual_text) : status;
+    if (status == ST_OK && expr_format(&part, &s->w->residual_text) != ST_OK) {
+        bool starved = s->w->residual_text.starved;
+        status = starved ? ST_NOMEM : ST_TOO_LARGE;
+        expr_error_at(s->err, status, s->tree->text, 0, 0,
+                      starved ? "no memory for this expression" : "too long as text");
+    }
+    return status;
 }
 
 enum status expr_sql_translate(struct expr_tree *t, const struct expr_schema *schema, const struct expr_sql_root *roots,
