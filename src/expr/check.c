@@ -355,10 +355,37 @@ static bool check_cast(struct check *c, struct expr_node *n)
     return want(c, n->first, casts[n->op].from, who);
 }
 
+// The rows of the zone behind at, kept in the tree's arena.
+static bool check_zone(struct check *c, struct expr_node *n, const struct expr_node *zone)
+{
+    struct slice name = expr_value_slice(&zone->value);
+    struct expr_zone_row rows[EXPR_ZONE_ROWS_MAX];
+    unsigned count = 1;
+    rows[0].from_us = INT64_MIN;
+    bool known = expr_zone_fixed(name, &rows[0].offset_us);
+    if (!known && c->o->zone != NULL) {
+        known = c->o->zone(c->o->zone_ctx, name, rows, EXPR_ZONE_ROWS_MAX, &count) == ST_OK && count > 0;
+    }
+    if (!known) {
+        return fail(c, zone, "there is no time zone " SLICE_FMT, SLICE_ARG(slice_head(name, 64)));
+    }
+    struct expr_zone_row *copy = arena_array(c->tree->arena, count, sizeof(*copy));
+    if (copy == NULL) {
+        expr_error_at(c->err, ST_NOMEM, c->tree->text, n->offset, n->length, "no memory for this expression");
+        c->status = ST_NOMEM;
+        return false;
+    }
+    for (unsigned i = 0; i < count; i++) {
+        copy[i] = rows[i];
+    }
+    n->value = (struct expr_value){.type = EXPR_ZONE, .len = count, .zone = copy};
+    return true;
+}
+
 static bool check_extract(struct check *c, struct expr_node *n)
 {
     n->types = n->op == EXPR_SECOND || n->op == EXPR_EPOCH ? NUM : INT;
-    return want(c, n->first, TIME, "extract");
+    return want(c, n->first, TIME, "extract") && (n->children == 1 || check_zone(c, n, n->last));
 }
 
 static bool check_quant(struct check *c, struct expr_node *n)

@@ -319,6 +319,9 @@ static void after_child(struct compile *c, struct expr_walk *w)
             expr_walk_finish(w); // the escape is in the instruction
         }
         break;
+    case EXPR_N_EXTRACT:
+        expr_walk_finish(w); // the zone is in the instruction
+        break;
     case EXPR_N_QUANT:
         if (w->index == 0) {
             level_of(c, w)->next = emit(c, n, EXPR_OP_EACH, 0, n->op, 0);
@@ -421,7 +424,11 @@ static void leave(struct compile *c, const struct expr_node *n, const struct lev
         emit(c, n, EXPR_OP_CAST, 0, n->op, 0);
         break;
     case EXPR_N_EXTRACT:
-        emit(c, n, EXPR_OP_EXTRACT, 0, n->op, 0);
+        if (n->children > 1) {
+            emit(c, n, EXPR_OP_EXTRACT_AT, 0, n->op, add_const(c, n, n->value));
+        } else {
+            emit(c, n, EXPR_OP_EXTRACT, 0, n->op, 0);
+        }
         break;
     case EXPR_N_QUANT:
         compile_quant(c, n, l);

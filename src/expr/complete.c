@@ -11,7 +11,8 @@
 // Words that only mean something before a bracket or a quote; elsewhere they are names. One of them may stand where a value may.
 static const struct expr_word value_words[] = {
     {0, "cast(", "cast(value as number | text | bool | time | version)"},
-    {0, "extract(", "extract(year | month | day | hour | minute | second | weekday | yearday | epoch from time)"},
+    {0, "extract(",
+     "extract(year | month | day | hour | minute | second | weekday | yearday | epoch from time [at 'zone'])"},
     {0, "exists(", "exists(list[*] where condition): is the condition true for an item?"},
     {0, "any(", "any(list[*] where condition): as exists, but unknown when that is not known"},
     {0, "all(", "all(list[*] where condition): is the condition true for all items?"},

@@ -502,15 +502,14 @@ static struct expr_value seconds(int64_t us)
     return us % 1000000 == 0 ? expr_int(us / 1000000) : expr_real((double)us / 1e6);
 }
 
-static uint32_t op_extract(struct run *r, const struct expr_ins *i, uint32_t pc)
+// The field of a time in a zone; NULL: UTC.
+static struct expr_value extract(enum expr_field field, struct expr_value t, const struct expr_value *zone)
 {
-    struct expr_value t = expr_to_time(r->top);
     struct expr_calendar c = {.year = 0};
     if (t.type == EXPR_NULL) {
-        *r->top = t;
-        return pc + 1;
+        return t;
     }
-    expr_calendar_of(t.i, &c);
+    expr_calendar_of(t.i + (zone != NULL ? expr_zone_offset_us(zone->zone, zone->len, t.i) : 0), &c);
     const struct expr_value fields[EXPR_FIELD_COUNT] = {
         [EXPR_YEAR] = expr_int(c.year),
         [EXPR_MONTH] = expr_int(c.month),
@@ -522,7 +521,18 @@ static uint32_t op_extract(struct run *r, const struct expr_ins *i, uint32_t pc)
         [EXPR_YEARDAY] = expr_int(c.yearday),
         [EXPR_EPOCH] = seconds(t.i),
     };
-    *r->top = fields[i->a];
+    return fields[field];
+}
+
+static uint32_t op_extract(struct run *r, const struct expr_ins *i, uint32_t pc)
+{
+    *r->top = extract((enum expr_field)i->a, expr_to_time(r->top), NULL);
+    return pc + 1;
+}
+
+static uint32_t op_extract_at(struct run *r, const struct expr_ins *i, uint32_t pc)
+{
+    *r->top = extract((enum expr_field)i->a, expr_to_time(r->top), &r->p->consts[i->b]);
     return pc + 1;
 }
 
@@ -603,6 +613,7 @@ static run_op *const ops[EXPR_OP__COUNT] = {
     [EXPR_OP_NEGATE] = op_negate,
     [EXPR_OP_CAST] = op_cast,
     [EXPR_OP_EXTRACT] = op_extract,
+    [EXPR_OP_EXTRACT_AT] = op_extract_at,
     [EXPR_OP_CALL] = op_call,
     [EXPR_OP_EACH] = op_each,
     [EXPR_OP_NEXT] = op_next,

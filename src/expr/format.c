@@ -253,6 +253,9 @@ static void put_between(struct buf *out, const struct expr_node *n, unsigned ind
     case EXPR_N_OBJECT:
         buf_str(out, index % 2 == 0 ? ": " : ", ");
         break;
+    case EXPR_N_EXTRACT:
+        buf_str(out, " at ");
+        break;
     case EXPR_N_ITEM:
         buf_str(out, index == 0 ? " as " : "");
         break;

@@ -109,6 +109,8 @@ primary(R) ::= TIME(T) STRING(U).                          { R = expr_time_liter
 primary(R) ::= INTERVAL(T) STRING(U).                      { R = expr_interval_literal(p, T, U); }
 primary(R) ::= CAST(T) LP cond(A) AS ID(U) RP(E).          { R = expr_span(expr_cast_node(p, A, U), T, E); }
 primary(R) ::= EXTRACT(T) LP ID(U) FROM sum(A) RP(E).      { R = expr_span(expr_extract_node(p, U, A), T, E); }
+primary(R) ::= EXTRACT(T) LP ID(U) FROM sum(A) AT STRING(Z) RP(E).
+                                                           { R = expr_span(expr_append(p, expr_extract_node(p, U, A), expr_string(p, Z)), T, E); }
 primary(R) ::= quant(K) LP(T) path(A) LB STAR RB RP(E).    { R = expr_span(expr_new1(p, EXPR_N_QUANT, (unsigned)K, A), T, E); }
 primary(R) ::= quant(K) LP(T) path(A) LB STAR RB WHERE cond(B) RP(E).
                                                            { R = expr_span(expr_new2(p, EXPR_N_QUANT, (unsigned)K, A, B), T, E); }

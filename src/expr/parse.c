@@ -46,6 +46,7 @@ static const struct token_name token_names[] = {
     {EXPR_TK_AS, "as", true},
     {EXPR_TK_WHERE, "where", true},
     {EXPR_TK_CASE, "case", true},
+    {EXPR_TK_AT, "at", true},
     {EXPR_TK_LP, "(", false},
     {EXPR_TK_RP, ")", false},
     {EXPR_TK_LB, "[", false},
@@ -171,6 +172,7 @@ static const struct expr_word words[] = {
     {EXPR_TK_END, "end", "ends the case"},
     {EXPR_TK_AS, "as", "cast(value as type)"},
     {EXPR_TK_WHERE, "where", "list[*] where condition: the items that count"},
+    {EXPR_TK_AT, "at", "extract(field from time at 'Europe/Berlin')"},
 };
 
 const struct expr_word *expr_word_at(unsigned index)

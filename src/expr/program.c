@@ -138,6 +138,8 @@ static bool good_operands(const struct verify *v, unsigned pc)
         return i->a < EXPR_AS_COUNT;
     case EXPR_OP_EXTRACT:
         return i->a < EXPR_FIELD_COUNT;
+    case EXPR_OP_EXTRACT_AT:
+        return i->a < EXPR_FIELD_COUNT && i->b < p->const_count && p->consts[i->b].type == EXPR_ZONE;
     case EXPR_OP_CALL:
         return good_call(i);
     case EXPR_OP_EACH:
@@ -246,6 +248,13 @@ static void put_const(struct buf *out, const struct expr_value *v)
     case EXPR_POINT:
         put_real(out, v->d);
         put_real(out, v->lon);
+        break;
+    case EXPR_ZONE:
+        buf_uvarint(out, v->len);
+        for (uint32_t i = 0; i < v->len; i++) {
+            buf_svarint(out, v->zone[i].from_us);
+            buf_svarint(out, v->zone[i].offset_us);
+        }
         break;
     case EXPR_POLYGON:
         buf_uvarint(out, v->len);
@@ -377,6 +386,28 @@ static struct expr_value get_polygon(struct load *l)
     return (struct expr_value){.type = EXPR_POLYGON, .len = (uint32_t)n, .corners = corners};
 }
 
+static struct expr_value get_zone(struct load *l)
+{
+    uint64_t n = rd_uvarint(&l->r);
+    if (n == 0 || n > EXPR_ZONE_ROWS_MAX || n > reader_left(&l->r)) {
+        return expr_null();
+    }
+    struct expr_zone_row *rows = arena_array(&l->p->arena, n, sizeof(*rows));
+    if (rows == NULL) {
+        load_fail(l, ST_NOMEM, "no memory");
+        return expr_null();
+    }
+    for (uint64_t i = 0; i < n; i++) {
+        rows[i].from_us = rd_svarint(&l->r);
+        rows[i].offset_us = rd_svarint(&l->r);
+        bool ascends = i == 0 || rows[i].from_us >= rows[i - 1].from_us;
+        if (!ascends || rows[i].offset_us < -EXPR_DAY_US || rows[i].offset_us > EXPR_DAY_US) {
+            return expr_null();
+        }
+    }
+    return (struct expr_value){.type = EXPR_ZONE, .len = (uint32_t)n, .zone = rows};
+}
+
 static struct expr_value get_const_text(struct load *l, enum expr_type type)
 {
     struct slice copy = arena_copy(&l->p->arena, get_text(l));
@@ -415,6 +446,8 @@ static struct expr_value get_value(struct load *l, enum expr_type type)
         return expr_point(lat, get_real(l));
     case EXPR_POLYGON:
         return get_polygon(l);
+    case EXPR_ZONE:
+        return get_zone(l);
     default:
         return expr_null();
     }

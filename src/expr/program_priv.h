@@ -5,6 +5,7 @@
 #include "base/arena.h"
 #include "expr/eval.h"
 #include "expr/program.h"
+#include "expr/zone.h"
 
 #define EXPR_CODE_MAX           16384
 #define EXPR_CONSTS_MAX         4096
@@ -38,11 +39,12 @@
     X(IN_LIST, 2, 1)       /* x: negated */                                                                            \
     X(ARITH, 2, 1)         /* a: enum expr_arith */                                                                    \
     X(NEGATE, 1, 1)                                                                                                    \
-    X(CAST, 1, 1)    /* a: enum expr_cast */                                                                           \
-    X(EXTRACT, 1, 1) /* a: enum expr_field */                                                                          \
-    X(CALL, 0, 1)    /* a: function; x: arguments, which it takes */                                                   \
-    X(EACH, 1, 0)    /* a: enum expr_quant; b: behind its NEXT. Begins a loop over the items of a list */              \
-    X(NEXT, 1, 1)    /* b: its EACH. Takes the condition; goes round, or leaves the answer */
+    X(CAST, 1, 1)       /* a: enum expr_cast */                                                                        \
+    X(EXTRACT, 1, 1)    /* a: enum expr_field */                                                                       \
+    X(EXTRACT_AT, 1, 1) /* a: enum expr_field; b: zone */                                                              \
+    X(CALL, 0, 1)       /* a: function; x: arguments, which it takes */                                                \
+    X(EACH, 1, 0)       /* a: enum expr_quant; b: behind its NEXT. Begins a loop over the items of a list */           \
+    X(NEXT, 1, 1)       /* b: its EACH. Takes the condition; goes round, or leaves the answer */
 
 enum expr_op {
 #define X(name, takes, leaves) EXPR_OP_##name,

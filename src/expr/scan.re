@@ -78,6 +78,7 @@ static int scan(struct expr_scanner *s, const uint8_t **ret_first)
 
         // Names of their own elsewhere; these words only before what makes them more.
         'time'     / (blank* "'")   { WORD(EXPR_TK_TIME) }
+        'at'       / (blank* "'")   { WORD(EXPR_TK_AT) }
         'interval' / (blank* "'")   { WORD(EXPR_TK_INTERVAL) }
         'cast'     / (blank* "(")   { WORD(EXPR_TK_CAST) }
         'extract'  / (blank* "(")   { WORD(EXPR_TK_EXTRACT) }

@@ -34,7 +34,7 @@ enum expr_kind {
     EXPR_N_LIKE,     // op: enum expr_like; text, pattern, perhaps the escape
     EXPR_N_CASE,     // op: EXPR_CASE_*; [operand] {when then} [else]
     EXPR_N_CAST,     // op: enum expr_cast; one child
-    EXPR_N_EXTRACT,  // op: enum expr_field; a time
+    EXPR_N_EXTRACT,  // op: enum expr_field; a time, perhaps the name of a zone. value: the zone, from the checker
     EXPR_N_QUANT,    // op: enum expr_quant; a list, perhaps the condition
     EXPR_N_CALL,     // value: the name; fn: the function's index; children: arguments
     EXPR_N_POLYGON,  // children: literals lat, lon, lat, lon, ...

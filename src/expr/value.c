@@ -27,7 +27,7 @@ struct expr_value expr_point(double lat, double lon)
 }
 
 static const char *const type_names[EXPR_TYPE_COUNT] = {
-    "null", "bool", "int", "real", "text", "time", "interval", "version", "point", "list", "object", "polygon",
+    "null", "bool", "int", "real", "text", "time", "interval", "version", "point", "list", "object", "polygon", "zone",
 };
 
 const char *expr_type_name(enum expr_type t)

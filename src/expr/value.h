@@ -21,6 +21,7 @@ enum expr_type {
     EXPR_LIST,     // an item of a document
     EXPR_OBJECT,   // an item of a document
     EXPR_POLYGON,  // a constant only: corners of an area
+    EXPR_ZONE,     // a constant only: offsets of a time zone
     EXPR_TYPE_COUNT,
 };
 
@@ -31,11 +32,12 @@ typedef uint16_t expr_types;
 #define EXPR_OF_ANY     ((expr_types)((1U << EXPR_POLYGON) - 2)) // all a document can hold, but NULL
 #define EXPR_OF_NOTHING ((expr_types)0)                          // always NULL
 
-struct expr_item; // doc.h
+struct expr_item;     // doc.h
+struct expr_zone_row; // zone.h
 
 struct expr_value {
     uint32_t type; // enum expr_type
-    uint32_t len;  // TEXT, VERSION: bytes; POLYGON: numbers
+    uint32_t len;  // TEXT, VERSION: bytes; POLYGON: numbers; ZONE: rows
     union {
         bool b;
         int64_t i; // INT; TIME: us since 1970; INTERVAL: us
@@ -43,6 +45,7 @@ struct expr_value {
         const uint8_t *p;
         const struct expr_item *item; // LIST, OBJECT
         const double *corners;        // POLYGON: latitude, longitude, ...
+        const struct expr_zone_row *zone;
     };
     union {
         int64_t months; // INTERVAL

@@ -67,6 +67,7 @@ static const struct mistake mistakes[] = {
     {"case when online then 1 else 'x' end", 30, "this gives a text, what stands before gives an int", ""},
     {"case model when 5 then 1 end", 17, "a text does not compare with an int", ""},
     {"cast(created as number)", 6, "cast as number takes a bool or a number or a text; this is a time", ""},
+    {"extract(hour from created at 'Europe/Nowhere')", 30, "there is no time zone Europe/Nowhere", ""},
     {"extract(hour from model)", 19, "extract takes a time; this is a text", ""},
     {"exists(model[*])", 8, "exists takes a list; this is a text", ""},
     {"exists(groups[*] where 'x')", 24, "where takes a bool; this is a text", ""},

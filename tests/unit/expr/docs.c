@@ -10,6 +10,7 @@
 #include "expr/select.h"
 #include "unit/expr/device.h"
 #include "unit/expr/message.h"
+#include "unit/expr/zoneinfo.h"
 
 #include "expr/fn.h"
 
@@ -56,7 +57,7 @@ static int read_page(void **state)
 static struct expr_value evaluate(struct slice text, struct expr_frame *f, struct expr_program **ret)
 {
     struct expr_error err = {.text = ""};
-    struct expr_check_options o = {.schema = expr_schema_device(), .wanted = EXPR_OF_ANY};
+    struct expr_check_options o = {.schema = expr_schema_device(), .wanted = EXPR_OF_ANY, .zone = zoneinfo_load};
     struct expr_value v = expr_null();
     if (expr_program_make(text, &o, ret, &err) != ST_OK) {
         fail_msg(SLICE_FMT ": %s", SLICE_ARG(text), err.text);

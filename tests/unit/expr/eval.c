@@ -11,6 +11,7 @@
 #include <cmocka.h>
 
 #include "unit/expr/device.h"
+#include "unit/expr/zoneinfo.h"
 
 static const char document[] =
     "{\"now\":\"2026-01-20T12:00:00Z\",\"id\":\"dev-1\",\"model\":\"TH-20\",\"state\":\"active\",\"version\":3,"
@@ -221,6 +222,15 @@ static const struct row rows[] = {
     {"extract(epoch from time '1970-01-02')", "86400"},
     {"extract(hour from reported.at)", "12"},
     {"extract(hour from reported.n)", "null"},
+    {"extract(hour from now() at 'Europe/Berlin')", "13"},
+    {"extract(hour from time '2026-07-01T22:30:00Z' at 'Europe/Berlin')", "0"},
+    {"extract(day from time '2026-07-01T22:30:00Z' at 'Europe/Berlin')", "2"},
+    {"extract(hour from time '2090-07-01T12:00:00Z' at 'America/New_York')", "8"},
+    {"extract(minute from now() at '+05:45')", "45"},
+    {"extract(hour from reported.at at 'UTC')", "12"},
+    {"extract(epoch from time '1970-01-02' at 'Asia/Tokyo')", "86400"},
+    {"extract(year from time '0000-01-01' at '-01:00')", "-1"},
+    {"extract(hour from reported.gone at 'Asia/Tokyo')", "null"},
     // Versions.
     {"version('1.10.0') > version('1.9')", "true"},
     {"version('1.0') = version('1')", "true"},
@@ -275,7 +285,7 @@ static struct expr_frame frame_want;
 static enum status evaluate(const char *text, struct expr_frame *f, struct expr_value *ret, struct expr_program **ret_p)
 {
     struct expr_error err = {.text = ""};
-    struct expr_check_options o = {.schema = expr_schema_device(), .wanted = EXPR_OF_ANY};
+    struct expr_check_options o = {.schema = expr_schema_device(), .wanted = EXPR_OF_ANY, .zone = zoneinfo_load};
     enum status s = expr_program_make(slice_str(text), &o, ret_p, &err);
     if (s != ST_OK) {
         fail_msg("%s: %s", text, err.text);
@@ -386,7 +396,7 @@ static void out_of_steps_and_scratch(void **state)
     buf_str(&b, ")");
     text[b.len] = '\0';
     struct expr_error err;
-    struct expr_check_options o = {.schema = expr_schema_device(), .wanted = EXPR_OF_ANY};
+    struct expr_check_options o = {.schema = expr_schema_device(), .wanted = EXPR_OF_ANY, .zone = zoneinfo_load};
     assert_int_equal(expr_program_make(slice_str(text), &o, &p, &err), ST_TOO_LARGE); // a chain of || is deep
     assert_int_equal(
         evaluate("replace(replace(replace(replace('aaaaaaaaaaaaaaaaaaaa', 'a', 'bbbbbbbbbb' || substr(model, 9)), 'b', "

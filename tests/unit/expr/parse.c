@@ -106,6 +106,8 @@ static const struct pair pairs[] = {
     {"case when a then 1 end + 1", NULL},
     {"cast(a as NUMBER)", "cast(a as number)"},
     {"extract(hour from now())", NULL},
+    {"extract(hour FROM a + b AT 'Europe/Berlin')", "extract(hour from a + b at 'Europe/Berlin')"},
+    {"at = 1 and a.at = 'x'", NULL},
     {"extract(year from a or b)", ""},
     {"exists(a.b[*] where value > 3 and kind = 't')", NULL},
     {"any(a[*])", NULL},
