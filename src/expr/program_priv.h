@@ -1,4 +1,5 @@
-// The instructions. Each works on a stack of values; what it takes and leaves is in the table, by which the loader checks.
+// The instructions. Each works on a stack of values; what it takes and leaves is in the table, by which the loader checks. Their
+// numbers are in saved programs: new ones come last, as in enum expr_type, enum expr_field and the other operands.
 #ifndef EXPR_PROGRAM_PRIV_H
 #define EXPR_PROGRAM_PRIV_H
 

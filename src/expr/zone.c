@@ -4,6 +4,7 @@
 
 #define TZIF_MAGIC UINT32_C(0x545a6966) // "TZif"
 #define SECOND_US  INT64_C(1000000)
+#define HOUR_US    INT64_C(3600000000)
 #define TYPES_MAX  256
 
 // The numbers of a header, in its order.
@@ -135,9 +136,9 @@ static int64_t read_clock(struct reader *r)
         rd_u8(r);
     }
     int64_t us = 0;
-    int64_t unit = 3600 * SECOND_US;
+    int64_t unit = HOUR_US;
     for (int part = 0; part < 3; part++, unit /= 60) {
-        us += read_number(r) * unit;
+        us += (int64_t)read_number(r) * unit;
         if (rd_peek(r) != ':') {
             break;
         }
@@ -154,7 +155,7 @@ static void expect(struct reader *r, char c)
 // "M3.5.0/2"
 static struct change read_change(struct reader *r)
 {
-    struct change c = {.time_us = 2 * 3600 * SECOND_US};
+    struct change c = {.time_us = 2 * HOUR_US};
     expect(r, 'M');
     c.month = read_number(r);
     expect(r, '.');
@@ -176,7 +177,9 @@ static int64_t change_us(const struct change *c, int64_t year)
     int64_t month = expr_calendar_us(year, c->month, 1);
     int64_t next = c->month == 12 ? expr_calendar_us(year + 1, 1, 1) : expr_calendar_us(year, c->month + 1, 1);
     expr_calendar_of(month, &first);
-    int64_t day = month + (c->weekday - first.weekday % 7 + 7) % 7 * EXPR_DAY_US + (c->week - 1) * 7 * EXPR_DAY_US;
+    int64_t days = (c->weekday - first.weekday % 7 + 7) % 7; // until the first such weekday
+    days += (c->week - INT64_C(1)) * 7;
+    int64_t day = month + days * EXPR_DAY_US;
     return (day >= next ? day - 7 * EXPR_DAY_US : day) + c->time_us;
 }
 
@@ -211,7 +214,7 @@ static enum status read_rule(struct reader r, struct zone *z, int64_t last)
         return r.failed ? ST_MALFORMED : ST_OK; // no summer time: the last offset stays
     }
     read_name(&r);
-    offset_us[1] = rd_peek(&r) == ',' ? offset_us[0] + 3600 * SECOND_US : -read_clock(&r);
+    offset_us[1] = rd_peek(&r) == ',' ? offset_us[0] + HOUR_US : -read_clock(&r);
     expect(&r, ',');
     bool by_day = rd_peek(&r) == 'J' || (rd_peek(&r) >= '0' && rd_peek(&r) <= '9');
     if (by_day || r.failed) {
