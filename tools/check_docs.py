@@ -72,7 +72,7 @@ def expressions(path):
     """The page with its sections `names` and `functions` as expr_reference prints them; the rest is written by hand."""
     binary = next((b for b in EXPR if os.access(os.path.join(c_text.ROOT, b), os.X_OK)), None)
     if binary is None:
-        return None, f"{path}:1: cannot be compared: build expr_reference first (make dev)"
+        return None, f"{path}:1: cannot be compared: build expr_reference first (make check)"
     sections = {}
     for name in ("names", "functions"):
         sections[name], problem = printed(path, [os.path.join(c_text.ROOT, binary), name])
