@@ -17,6 +17,7 @@ struct sql {
     struct expr_tree *tree;
     const struct expr_schema *schema;
     const struct expr_sql_root *roots;
+    enum expr_dialect dialect;
     unsigned first_param;
     struct expr_sql_where *w;
     struct expr_error *err;
@@ -98,9 +99,47 @@ static bool put_json(struct sql *s, const char *fn, const struct side *a)
     return buf_str(out, "')");
 }
 
-static bool put_value(struct sql *s, const struct side *a)
+// (column -> 'key' -> 0)
+static bool put_jsonb(struct sql *s, const struct side *a)
 {
-    return a->root->kind == EXPR_COLUMN_JSON ? put_json(s, "json_extract", a) : buf_str(&s->w->sql, a->root->sql);
+    struct buf *out = &s->w->sql;
+    buf_printf(out, "(%s", a->root->sql);
+    for (const struct expr_node *step = a->step; step != NULL; step = step->next) {
+        if (step->kind == EXPR_N_INDEX) {
+            buf_printf(out, " -> %lld", (long long)step->value.i);
+            continue;
+        }
+        struct slice key = expr_value_slice(&step->value);
+        buf_str(out, " -> '");
+        for (size_t i = 0; i < key.len; i++) {
+            buf_printf(out, key.p[i] == '\'' ? "''" : "%c", key.p[i]);
+        }
+        buf_u8(out, '\'');
+    }
+    return buf_u8(out, ')');
+}
+
+// What is compared. PostgreSQL orders texts by a collation; "C" is by bytes.
+static bool put_value(struct sql *s, const struct side *a, expr_types types)
+{
+    struct buf *out = &s->w->sql;
+    bool json = a->root->kind == EXPR_COLUMN_JSON;
+    bool text = types == EXPR_OF(EXPR_TEXT);
+    if (s->dialect == EXPR_SQLITE) {
+        return json ? put_json(s, "json_extract", a) : buf_str(out, a->root->sql);
+    }
+    if (!json) {
+        return buf_printf(out, "%s%s", a->root->sql, text ? " COLLATE \"C\"" : "");
+    }
+    buf_str(out, text ? "(" : "");
+    return put_jsonb(s, a) && buf_str(out, text ? " #>> '{}') COLLATE \"C\"" : "");
+}
+
+// A condition that holds always or never.
+static bool put_constant(struct sql *s, bool holds)
+{
+    const char *text = s->dialect == EXPR_SQLITE ? (holds ? "1" : "0") : (holds ? "true" : "false");
+    return buf_str(&s->w->sql, text);
 }
 
 static bool no_memory(struct sql *s, const struct expr_node *n)
@@ -121,8 +160,21 @@ static bool keep_literal(struct sql *s, const struct expr_node *n, struct expr_v
     return true;
 }
 
+// How the parameter is written beside a place of this kind: PostgreSQL is told its type.
+static bool put_place(struct sql *s, enum expr_column kind, expr_types types, unsigned number)
+{
+    bool text = types == EXPR_OF(EXPR_TEXT);
+    if (s->dialect == EXPR_SQLITE) {
+        return buf_printf(&s->w->sql, "?%u", number);
+    }
+    if (kind == EXPR_COLUMN_JSON && !text) {
+        return buf_printf(&s->w->sql, "to_jsonb($%u::numeric)", number);
+    }
+    return buf_printf(&s->w->sql, "$%u::%s", number, text ? "text" : kind == EXPR_COLUMN_TIME ? "bigint" : "numeric");
+}
+
 // A parameter for what the node is without the document.
-static bool put_param(struct sql *s, struct expr_node *n)
+static bool put_param(struct sql *s, const struct side *a, struct expr_node *n)
 {
     struct expr_tree part = *s->tree;
     struct expr_sql_where *w = s->w;
@@ -140,7 +192,7 @@ static bool put_param(struct sql *s, struct expr_node *n)
     if (n->kind != EXPR_N_LITERAL) {
         s->status = expr_compile(&part, s->schema, &param->program, s->err);
     }
-    return s->status == ST_OK && buf_printf(&w->sql, "?%u", s->first_param + w->param_count++);
+    return s->status == ST_OK && put_place(s, a->root->kind, n->types, s->first_param + w->param_count++);
 }
 
 // Does the node read nothing of a document?
@@ -177,13 +229,10 @@ static bool find_side(const struct sql *s, struct expr_node *n, struct side *ret
 
 // ---- Predicates: false when one is not to be had as SQL ------------------------------------------------------------------------
 
-// The types of JSON a value of these types compares with; NULL: none that SQL can decide.
-static const char *json_types(expr_types types)
+// Values SQL can compare with something in JSON: texts or numbers.
+static bool fits_json(expr_types types)
 {
-    if (types == EXPR_OF(EXPR_TEXT)) {
-        return "= 'text'";
-    }
-    return types != 0 && (types & ~EXPR_OF_NUMBER) == 0 ? "IN ('integer', 'real')" : NULL;
+    return types == EXPR_OF(EXPR_TEXT) || (types != 0 && (types & ~EXPR_OF_NUMBER) == 0);
 }
 
 static bool fits_column(enum expr_column kind, expr_types types)
@@ -196,19 +245,25 @@ static bool fits_column(enum expr_column kind, expr_types types)
     case EXPR_COLUMN_TIME:
         return types == EXPR_OF(EXPR_TIME);
     case EXPR_COLUMN_JSON:
-        return json_types(types) != NULL;
+        return fits_json(types);
     default:
         return false;
     }
 }
 
+// What is compared must be of the value's kind of JSON.
 static bool put_guard(struct sql *s, const struct side *a, expr_types types)
 {
+    struct buf *out = &s->w->sql;
+    bool text = types == EXPR_OF(EXPR_TEXT);
     if (a->root->kind != EXPR_COLUMN_JSON) {
         return true;
     }
-    buf_str(&s->w->sql, " AND ");
-    return put_json(s, "json_type", a) && buf_printf(&s->w->sql, " %s", json_types(types));
+    if (s->dialect == EXPR_SQLITE) {
+        return buf_str(out, " AND ") && put_json(s, "json_type", a) &&
+               buf_str(out, text ? " = 'text'" : " IN ('integer', 'real')");
+    }
+    return buf_str(out, " AND jsonb_typeof") && put_jsonb(s, a) && buf_str(out, text ? " = 'string'" : " = 'number'");
 }
 
 // place op value; a text beside a time is read as one.
@@ -224,7 +279,7 @@ static bool put_comparison(struct sql *s, const struct side *a, enum expr_cmp op
         return false;
     }
     buf_u8(&s->w->sql, '(');
-    if (!put_value(s, a) || !buf_printf(&s->w->sql, " %s ", operators[op]) || !put_param(s, value) ||
+    if (!put_value(s, a, value->types) || !buf_printf(&s->w->sql, " %s ", operators[op]) || !put_param(s, a, value) ||
         !put_guard(s, a, value->types)) {
         return false;
     }
@@ -292,10 +347,10 @@ static bool put_in(struct sql *s, struct expr_node *n, bool want)
         return false;
     }
     if (null && !in) {
-        return buf_str(out, "0"); // what is in none of them may still be the missing one
+        return put_constant(s, false); // what is in none of them may still be the missing one
     }
     buf_u8(out, '(');
-    if (!put_value(s, &a)) {
+    if (!put_value(s, &a, types)) {
         return false;
     }
     buf_str(out, in ? " IN (" : " NOT IN (");
@@ -305,7 +360,7 @@ static bool put_in(struct sql *s, struct expr_node *n, bool want)
             continue;
         }
         buf_str(out, comma);
-        if (!put_param(s, item)) {
+        if (!put_param(s, &a, item)) {
             return false;
         }
         comma = ", ";
@@ -314,49 +369,68 @@ static bool put_in(struct sql *s, struct expr_node *n, bool want)
     return put_guard(s, &a, types) && buf_u8(out, ')');
 }
 
-// The pattern of like, ilike or glob as SQLite's GLOB (for like and glob) or LIKE ... ESCAPE '\' has it. False when it is none
-// that SQLite surely matches alike and in bounded time.
-static bool convert_pattern(enum expr_like kind, struct slice pattern, uint8_t escape, struct buf *out)
+// How a pattern is written for the database: SQLite has GLOB for what minds capitals, and LIKE for what does not; PostgreSQL has
+// LIKE for the first, and for the second LIKE between small letters.
+struct pattern {
+    bool glob;  // * ? and [c] for a plain c; else % _ and \c
+    bool small; // with small letters
+};
+
+static void put_plain(const struct pattern *to, uint8_t c, struct buf *out)
+{
+    bool special = to->glob ? c == '*' || c == '?' || c == '[' : c == '%' || c == '_' || c == '\\';
+    c = to->small && c >= 'A' && c <= 'Z' ? (uint8_t)(c | 0x20) : c;
+    if (special && to->glob) {
+        buf_printf(out, "[%c]", c);
+    } else {
+        buf_str(out, special ? "\\" : "");
+        buf_u8(out, c);
+    }
+}
+
+// The pattern of like, ilike or glob in the other way. False when it is none that the database surely matches alike and in
+// bounded time.
+static bool convert_pattern(enum expr_like kind, struct slice pattern, uint8_t escape, const struct pattern *to,
+                            struct buf *out)
 {
     unsigned runs = 0;
+    bool glob = kind == EXPR_GLOB;
     for (size_t i = 0; i < pattern.len; i++) {
         uint8_t c = pattern.p[i];
-        bool glob = kind == EXPR_GLOB;
         bool plain = !glob && escape != 0 && c == escape && i + 1 < pattern.len;
         c = plain ? pattern.p[++i] : c;
         bool meant = !plain && (glob || escape == 0 || c != escape);
-        bool run = meant && c == (glob ? '*' : '%');
-        bool one = meant && c == (glob ? '?' : '_');
-        runs += run ? 1 : 0;
-        if (run || one) {
-            buf_str(out, kind == EXPR_ILIKE ? (run ? "%" : "_") : (run ? "*" : "?"));
-        } else if (glob && c == '[') {
+        if (glob && c == '[') {
             return false;
-        } else if (kind == EXPR_ILIKE) {
-            buf_str(out, c == '%' || c == '_' || c == '\\' ? "\\" : "");
-            buf_u8(out, c);
+        }
+        if (meant && c == (glob ? '*' : '%')) {
+            buf_u8(out, to->glob ? '*' : '%');
+            runs++;
+        } else if (meant && c == (glob ? '?' : '_')) {
+            buf_u8(out, to->glob ? '?' : '_');
         } else {
-            bool special = c == '*' || c == '?' || c == '[';
-            buf_printf(out, special ? "[%c]" : "%c", c);
+            put_plain(to, c, out);
         }
     }
     return runs <= RUNS_MAX && !out->failed;
 }
 
-static bool put_pattern(struct sql *s, struct expr_node *n)
+static bool put_pattern(struct sql *s, const struct side *a, struct expr_node *n)
 {
     struct expr_node *pattern = n->first->next;
     uint8_t escape = n->children > 2 ? n->last->value.p[0] : 0;
+    bool sqlite = s->dialect == EXPR_SQLITE;
+    const struct pattern to = {.glob = sqlite && n->op != EXPR_ILIKE, .small = !sqlite && n->op == EXPR_ILIKE};
     if (pattern->kind != EXPR_N_LITERAL || pattern->value.type != EXPR_TEXT) {
         return false;
     }
     struct buf converted = buf_heap(4 * (size_t)EXPR_TEXT_MAX);
     struct expr_node literal = *pattern;
-    bool ok = convert_pattern((enum expr_like)n->op, expr_value_slice(&pattern->value), escape, &converted);
+    bool ok = convert_pattern((enum expr_like)n->op, expr_value_slice(&pattern->value), escape, &to, &converted);
     literal.value = expr_text(converted.len > 0 ? buf_view(&converted) : SLICE(""));
-    ok = converted.starved ? no_memory(s, pattern) : ok && put_param(s, &literal); // which keeps a copy
+    ok = converted.starved ? no_memory(s, pattern) : ok && put_param(s, a, &literal); // which keeps a copy
     buf_release(&converted);
-    return ok;
+    return ok && buf_str(&s->w->sql, to.glob ? "" : " ESCAPE '\\'");
 }
 
 static bool put_like(struct sql *s, struct expr_node *n, bool want)
@@ -364,19 +438,18 @@ static bool put_like(struct sql *s, struct expr_node *n, bool want)
     struct side a;
     struct buf *out = &s->w->sql;
     bool like = want != (n->negated != 0);
+    bool sqlite = s->dialect == EXPR_SQLITE;
+    bool small = !sqlite && n->op == EXPR_ILIKE;
     if (!find_side(s, n->first, &a) || a.root == NULL || !fits_column(a.root->kind, EXPR_OF(EXPR_TEXT))) {
         return false;
     }
-    buf_u8(out, '(');
-    if (!put_value(s, &a)) {
+    buf_str(out, small ? "(lower(" : "(");
+    if (!put_value(s, &a, EXPR_OF(EXPR_TEXT))) {
         return false;
     }
-    buf_printf(out, " %s%s ", like ? "" : "NOT ", n->op == EXPR_ILIKE ? "LIKE" : "GLOB");
-    if (!put_pattern(s, n)) {
-        return false;
-    }
-    buf_str(out, n->op == EXPR_ILIKE ? " ESCAPE '\\'" : "");
-    return put_guard(s, &a, EXPR_OF(EXPR_TEXT)) && buf_u8(out, ')');
+    buf_str(out, small ? ")" : "");
+    buf_printf(out, " %s%s ", like ? "" : "NOT ", sqlite && n->op != EXPR_ILIKE ? "GLOB" : "LIKE");
+    return put_pattern(s, &a, n) && put_guard(s, &a, EXPR_OF(EXPR_TEXT)) && buf_u8(out, ')');
 }
 
 static bool put_is_null(struct sql *s, struct expr_node *n, bool want)
@@ -388,6 +461,10 @@ static bool put_is_null(struct sql *s, struct expr_node *n, bool want)
     }
     if (a.root->kind != EXPR_COLUMN_JSON) {
         return buf_printf(&s->w->sql, "(%s IS %sNULL)", a.root->sql, null ? "" : "NOT ");
+    }
+    if (s->dialect == EXPR_POSTGRES) {
+        buf_str(&s->w->sql, "(coalesce(jsonb_typeof");
+        return put_jsonb(s, &a) && buf_printf(&s->w->sql, ", 'null') %s 'null')", null ? "=" : "<>");
     }
     // json_extract is NULL for both; an index serves it.
     buf_u8(&s->w->sql, '(');
@@ -402,12 +479,16 @@ static bool put_bool(struct sql *s, struct expr_node *n, bool want)
         return false;
     }
     if (a.root->kind == EXPR_COLUMN_BOOL) {
-        return buf_printf(&s->w->sql, "(%s = %d)", a.root->sql, want ? 1 : 0);
+        buf_printf(&s->w->sql, "(%s = ", a.root->sql);
+        return put_constant(s, want) && buf_u8(&s->w->sql, ')');
     }
     if (a.root->kind != EXPR_COLUMN_JSON) {
         return false;
     }
     buf_u8(&s->w->sql, '(');
+    if (s->dialect == EXPR_POSTGRES) {
+        return put_jsonb(s, &a) && buf_printf(&s->w->sql, " = '%s'::jsonb)", want ? "true" : "false");
+    }
     return put_json(s, "json_type", &a) && buf_printf(&s->w->sql, " = '%s')", want ? "true" : "false");
 }
 
@@ -427,7 +508,7 @@ static bool put_leaf(struct sql *s, struct expr_node *n, bool want)
     case EXPR_N_PATH:
         return put_bool(s, n, want);
     case EXPR_N_LITERAL:
-        return buf_str(&s->w->sql, n->value.type == EXPR_BOOL && n->value.b == want ? "1" : "0");
+        return put_constant(s, n->value.type == EXPR_BOOL && n->value.b == want);
     default:
         return false;
     }
@@ -517,10 +598,17 @@ static enum status finish_residual(struct sql *s, struct expr_node *residual)
 }
 
 enum status expr_sql_translate(struct expr_tree *t, const struct expr_schema *schema, const struct expr_sql_root *roots,
-                               unsigned first_param, struct expr_sql_where *ret, struct expr_error *err)
+                               enum expr_dialect dialect, unsigned first_param, struct expr_sql_where *ret,
+                               struct expr_error *err)
 {
     struct expr_node residual = {.kind = EXPR_N_AND, .types = EXPR_OF(EXPR_BOOL)};
-    struct sql s = {.tree = t, .schema = schema, .roots = roots, .first_param = first_param, .w = ret, .err = err};
+    struct sql s = {.tree = t,
+                    .schema = schema,
+                    .roots = roots,
+                    .dialect = dialect,
+                    .first_param = first_param,
+                    .w = ret,
+                    .err = err};
     *ret = (struct expr_sql_where){.sql = buf_heap(EXPR_SQL_BYTES_MAX), .residual_text = buf_heap(EXPR_SQL_BYTES_MAX)};
     arena_init(&ret->arena, EXPR_SQL_BYTES_MAX);
     bool and = t->root->kind == EXPR_N_AND;

@@ -68,7 +68,8 @@ static void check_sql(struct slice text, const struct expr_check_options *o)
     }
     arena_init(&a, 2 * EXPR_ARENA_MAX);
     if (expr_parse(&a, text, &t, NULL) == ST_OK && expr_check(&t, o, NULL) == ST_OK) {
-        enum status s = expr_sql_translate(&t, o->schema, roots, 1, &w, NULL);
+        enum status s =
+            expr_sql_translate(&t, o->schema, roots, t.nodes % 2 == 0 ? EXPR_SQLITE : EXPR_POSTGRES, 1, &w, NULL);
         assert(s == ST_OK || s == ST_TOO_LARGE);
         for (unsigned i = 0; i < w.param_count; i++) {
             assert(expr_sql_param(&w, i, 0, &frame).type < EXPR_INTERVAL);

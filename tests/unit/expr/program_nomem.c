@@ -107,7 +107,7 @@ static enum status translate(const struct expr_check_options *o, struct expr_sql
         s = expr_check(&t, o, NULL);
     }
     if (s == ST_OK) {
-        s = expr_sql_translate(&t, o->schema, roots, 1, ret, NULL);
+        s = expr_sql_translate(&t, o->schema, roots, EXPR_SQLITE, 1, ret, NULL);
     }
     arena_release(&a);
     return s;

@@ -10,67 +10,13 @@
 #include <cmocka.h>
 #include <sqlite3.h>
 
-#include "base/rand.h"
-#include "expr/parse.h"
-#include "unit/expr/device.h"
+#include "unit/expr/sql_random.h"
 
-#define ROWS        200
 #define EXPRESSIONS 4000
-#define JSON_BYTES  1024
-
-// Where the roots of a device are in the table of this test.
-static const struct {
-    const char *root;
-    struct expr_sql_root at;
-} places[] = {
-    {"id", {"id", EXPR_COLUMN_TEXT}},
-    {"model", {"model", EXPR_COLUMN_TEXT}},
-    {"version", {"version", EXPR_COLUMN_INT}},
-    {"online", {"online", EXPR_COLUMN_BOOL}},
-    {"created", {"created_us", EXPR_COLUMN_TIME}},
-    {"tags", {"tags", EXPR_COLUMN_JSON}},
-    {"reported", {"reported", EXPR_COLUMN_JSON}},
-};
-
-static struct expr_sql_root roots[EXPR_ROOTS_MAX];
-
-struct device_row {
-    char json[4 * JSON_BYTES]; // the whole document, for the evaluator
-    struct device device;
-};
 
 static struct device_row *rows;
 static sqlite3 *db;
 static struct expr_frame frame;
-
-struct translated {
-    struct arena arena;
-    struct expr_tree tree;
-    struct expr_sql_where where;
-};
-
-// False when the text is refused by the checker.
-static bool translate(const char *text, struct translated *t)
-{
-    struct expr_error err = {.text = ""};
-    struct expr_check_options o = {.schema = expr_schema_device(), .wanted = EXPR_OF(EXPR_BOOL)};
-    arena_init(&t->arena, 2 * EXPR_ARENA_MAX);
-    if (expr_parse(&t->arena, slice_str(text), &t->tree, &err) != ST_OK) {
-        fail_msg("%s: %s", text, err.text);
-    }
-    if (expr_check(&t->tree, &o, &err) != ST_OK) {
-        arena_release(&t->arena);
-        return false;
-    }
-    assert_int_equal(expr_sql_translate(&t->tree, expr_schema_device(), roots, 2, &t->where, &err), ST_OK);
-    return true;
-}
-
-static void translated_end(struct translated *t)
-{
-    expr_sql_release(&t->where);
-    arena_release(&t->arena);
-}
 
 struct text_row {
     const char *text;
@@ -117,7 +63,7 @@ static void sql_text(void **state)
     unsigned bad = 0;
     for (size_t i = 0; i < sizeof(texts) / sizeof(texts[0]); i++) {
         struct translated t;
-        assert_true(translate(texts[i].text, &t));
+        assert_true(translate(texts[i].text, EXPR_SQLITE, 2, &t));
         if (!slice_eq_str(buf_view(&t.where.sql), texts[i].sql) ||
             !slice_eq_str(buf_view(&t.where.residual_text), texts[i].residual)) {
             print_message("%s: " SLICE_FMT " | " SLICE_FMT "\n", texts[i].text, SLICE_ARG(buf_view(&t.where.sql)),
@@ -130,164 +76,10 @@ static void sql_text(void **state)
     assert_int_equal(bad, 0);
 }
 
-// ---- Random documents and expressions ----------------------------------------------------------------------------------------
-
-static const char *pick(const char *const *list, size_t n)
-{
-    return list[rand_u64() % n];
-}
-#define PICK(list) pick((list), sizeof(list) / sizeof((list)[0]))
-
-static const char *const values[] = {
-    "1",
-    "2",
-    "5",
-    "-3",
-    "2.5",
-    "5.0",
-    "1e3",
-    "9007199254740993",
-    "9223372036854775807",
-    "9223372036854775808",
-    "true",
-    "false",
-    "null",
-    "\"a\"",
-    "\"b\"",
-    "\"5\"",
-    "\"\"",
-    "\"A%_\"",
-    "\"a*b\"",
-    "\"\xc3\xa4\"",
-    "{\"k\":1}",
-    "[1,\"a\",{\"k\":5}]",
-    "\"it's\"",
-    "\"a\\\"b\"",
-};
-static const char *const keys[] = {"site", "x", "it's", "a b"};
-static const char *const paths[] = {
-    "tags.site",    "tags.x",        "reported.x",       "reported.site",    "reported.\"it's\"", "tags.\"a b\"",
-    "reported.x.k", "reported.x[0]", "reported.x[-1].k", "reported.site[1]", "reported.gone",
-};
-static const char *const texts_of[] = {"'a'",        "'b'",  "'5'",   "''",          "'it''s'",
-                                       "'\xc3\xa4'", "'TH'", "'A%_'", "'{\"k\":1}'", "'a\"b'"};
-static const char *const numbers[] = {
-    "1", "2", "5", "2.5", "-3", "9007199254740992.0", "9007199254740993", "9223372036854775807", "1 + 1", "0"};
-static const char *const comparisons[] = {"=", "<>", "<", "<=", ">", ">="};
-static const char *const patterns[] = {"'a%'", "'%a%'", "'_'", "'%*%'", "'a!%_' escape '!'",
-                                       "'A%'", "'%b'",  "''",  "'%'",   "'a\\%'"};
-static const char *const times[] = {"now()", "now() - interval '1 day'", "'2026-01-05'", "time '2026-01-10'"};
-
-static void put_document(struct buf *out)
-{
-    buf_u8(out, '{');
-    const char *comma = "";
-    for (size_t i = 0; i < sizeof(keys) / sizeof(keys[0]); i++) {
-        if (rand_u64() % 4 > 0) {
-            buf_printf(out, "%s\"%s\":%s", comma, keys[i], PICK(values));
-            comma = ",";
-        }
-    }
-    buf_u8(out, '}');
-}
-
-static void put_leaf(struct buf *out)
-{
-    const char *path = PICK(paths);
-    switch (rand_u64() % 14) {
-    case 0:
-        buf_printf(out, "%s %s %s", path, PICK(comparisons), PICK(texts_of));
-        break;
-    case 1:
-        buf_printf(out, "%s %s %s", path, PICK(comparisons), PICK(numbers));
-        break;
-    case 2:
-        buf_printf(out, "%s %s %s", PICK(numbers), PICK(comparisons), path);
-        break;
-    case 3:
-        buf_printf(out, "%s is %snull", path, rand_u64() % 2 == 0 ? "not " : "");
-        break;
-    case 4:
-        buf_printf(out, "%s %sin (%s, %s%s)", path, rand_u64() % 2 == 0 ? "not " : "", PICK(texts_of), PICK(texts_of),
-                   rand_u64() % 4 == 0 ? ", null" : "");
-        break;
-    case 5:
-        buf_printf(out, "%s %sin (%s, %s)", path, rand_u64() % 2 == 0 ? "not " : "", PICK(numbers), PICK(numbers));
-        break;
-    case 6:
-        buf_printf(out, "%s %sbetween %s and %s", path, rand_u64() % 2 == 0 ? "not " : "", PICK(numbers),
-                   PICK(numbers));
-        break;
-    case 7:
-        buf_printf(out, "%s %s%s %s", rand_u64() % 2 == 0 ? path : "model", rand_u64() % 2 == 0 ? "not " : "",
-                   rand_u64() % 2 == 0 ? "like" : "ilike", PICK(patterns));
-        break;
-    case 8:
-        buf_printf(out, "model %s %s", PICK(comparisons), PICK(texts_of));
-        break;
-    case 9:
-        buf_printf(out, "version %s %s", PICK(comparisons), PICK(numbers));
-        break;
-    case 10:
-        buf_printf(out, "created %s %s", PICK(comparisons), PICK(times));
-        break;
-    case 11:
-        buf_str(out, rand_u64() % 2 == 0 ? "online" : path);
-        break;
-    case 12:
-        buf_printf(out, "%s %s %s", rand_u64() % 2 == 0 ? "online" : path, rand_u64() % 2 == 0 ? "=" : "<>",
-                   rand_u64() % 2 == 0 ? "true" : "false");
-        break;
-    default:
-        buf_printf(out, "size(%s) > 1", path);
-        break;
-    }
-}
-
-// A few levels of and, or and not around predicates; written from the outside in.
-static void put_expression(struct buf *out)
-{
-    const char *close[8];
-    unsigned depth = (unsigned)(rand_u64() % 4);
-    for (unsigned i = 0; i < depth; i++) {
-        uint64_t r = rand_u64() % 3;
-        buf_str(out, r == 0 ? "not (" : "(");
-        put_leaf(out);
-        buf_str(out, rand_u64() % 2 == 0 ? " and " : " or ");
-        close[i] = ")";
-    }
-    put_leaf(out);
-    for (unsigned i = depth; i > 0; i--) {
-        buf_str(out, close[i - 1]);
-        if (rand_u64() % 3 == 0) {
-            buf_str(out, rand_u64() % 2 == 0 ? " and " : " or ");
-            put_leaf(out);
-        }
-    }
-}
-
 static void insert_row(unsigned i)
 {
     struct device_row *row = &rows[i];
-    char tags[JSON_BYTES];
-    char reported[JSON_BYTES];
-    struct buf t = buf_fixed(tags, sizeof(tags) - 1);
-    struct buf r = buf_fixed(reported, sizeof(reported) - 1);
-    put_document(&t);
-    put_document(&r);
-    tags[t.len] = '\0';
-    reported[r.len] = '\0';
-    static const char *const models[] = {"\"TH\"", "\"a\"", "\"b\"", "null", "\"A%_\""};
-    const char *model = PICK(models);
-    int version = (int)(rand_u64() % 6);
-    int day = (int)(rand_u64() % 20) + 1;
-    const char *online = rand_u64() % 2 == 0 ? "true" : "false";
-    snprintf(row->json, sizeof(row->json),
-             "{\"now\":\"2026-01-15T00:00:00Z\",\"id\":\"d%u\",\"model\":%s,\"version\":%d,\"online\":%s,\"created\":"
-             "\"2026-01-%02dT00:00:00Z\","
-             "\"tags\":%s,\"reported\":%s}",
-             i, model, version, online, day, tags, reported);
-    assert_true(device_init(&row->device, slice_str(row->json)));
+    make_row(row, i);
     sqlite3_stmt *st;
     static const char insert[] = "INSERT INTO d SELECT ?1, json_extract(?2, '$.id'), json_extract(?2, '$.model'), "
                                  "json_extract(?2, '$.version'), "
@@ -295,9 +87,9 @@ static void insert_row(unsigned i)
     assert_int_equal(sqlite3_prepare_v2(db, insert, -1, &st, NULL), SQLITE_OK);
     sqlite3_bind_int(st, 1, (int)i);
     sqlite3_bind_text(st, 2, row->json, -1, SQLITE_STATIC);
-    sqlite3_bind_int64(st, 3, expr_calendar_us(2026, 1, day));
-    sqlite3_bind_text(st, 4, tags, -1, SQLITE_STATIC);
-    sqlite3_bind_text(st, 5, reported, -1, SQLITE_STATIC);
+    sqlite3_bind_int64(st, 3, row->created_us);
+    sqlite3_bind_text(st, 4, row->tags, -1, SQLITE_STATIC);
+    sqlite3_bind_text(st, 5, row->reported, -1, SQLITE_STATIC);
     assert_int_equal(sqlite3_step(st), SQLITE_DONE);
     sqlite3_finalize(st);
 }
@@ -381,7 +173,7 @@ static void same_rows(void **state)
         struct translated t;
         put_expression(&out);
         text[out.len] = '\0';
-        if (!translate(text, &t)) {
+        if (!translate(text, EXPR_SQLITE, 2, &t)) {
             continue; // a time beside a number, and the like
         }
         compare_one(text, &t, &found);
@@ -407,7 +199,7 @@ static void injection(void **state)
     for (size_t i = 0; i < sizeof(attempts) / sizeof(attempts[0]); i++) {
         struct translated t;
         unsigned found = 0;
-        assert_true(translate(attempts[i], &t));
+        assert_true(translate(attempts[i], EXPR_SQLITE, 2, &t));
         compare_one(attempts[i], &t, &found);
         assert_int_equal(found, 0);
         translated_end(&t);
@@ -428,7 +220,7 @@ static void indexes_serve(void **state)
     struct translated t;
     sqlite3_stmt *st;
     char plan[1024];
-    assert_true(translate("tags.site in ('a', 'b')", &t));
+    assert_true(translate("tags.site in ('a', 'b')", EXPR_SQLITE, 2, &t));
     snprintf(plan, sizeof(plan), "EXPLAIN QUERY PLAN SELECT row FROM d WHERE " SLICE_FMT,
              SLICE_ARG(buf_view(&t.where.sql)));
     assert_int_equal(sqlite3_prepare_v2(db, plan, -1, &st, NULL), SQLITE_OK);
@@ -445,9 +237,7 @@ static void indexes_serve(void **state)
 static int setup(void **state)
 {
     (void)state;
-    for (size_t i = 0; i < sizeof(places) / sizeof(places[0]); i++) {
-        roots[expr_schema_find(expr_schema_device(), slice_str(places[i].root))] = places[i].at;
-    }
+    find_roots();
     rows = calloc(ROWS, sizeof(*rows));
     if (rows == NULL || sqlite3_open(":memory:", &db) != SQLITE_OK) {
         return 1;
