@@ -99,16 +99,12 @@ static bool put_json(struct sql *s, const char *fn, const struct side *a)
     return buf_str(out, "')");
 }
 
-// (column -> 'key' -> 0)
+// (column -> 'key' -> 'key'). There are no indexes in it: PostgreSQL takes a scalar for a list of one.
 static bool put_jsonb(struct sql *s, const struct side *a)
 {
     struct buf *out = &s->w->sql;
     buf_printf(out, "(%s", a->root->sql);
     for (const struct expr_node *step = a->step; step != NULL; step = step->next) {
-        if (step->kind == EXPR_N_INDEX) {
-            buf_printf(out, " -> %lld", (long long)step->value.i);
-            continue;
-        }
         struct slice key = expr_value_slice(&step->value);
         buf_str(out, " -> '");
         for (size_t i = 0; i < key.len; i++) {
@@ -209,6 +205,16 @@ static bool is_free(struct expr_node *n)
     return true;
 }
 
+static bool has_index(const struct expr_node *step)
+{
+    for (; step != NULL; step = step->next) {
+        if (step->kind == EXPR_N_INDEX) {
+            return true;
+        }
+    }
+    return false;
+}
+
 // What a side is; false when SQL cannot name it.
 static bool find_side(const struct sql *s, struct expr_node *n, struct side *ret)
 {
@@ -224,7 +230,7 @@ static bool find_side(const struct sql *s, struct expr_node *n, struct side *ret
     bool json =
         s->schema->roots[n->fn].shape == EXPR_SHAPE_DOCUMENT && ret->root->kind == EXPR_COLUMN_JSON && n->first != NULL;
     bool plain = ret->root->kind != EXPR_COLUMN_NONE && ret->root->kind != EXPR_COLUMN_JSON && n->first == NULL;
-    return json || plain;
+    return plain || (json && (s->dialect == EXPR_SQLITE || !has_index(n->first)));
 }
 
 // ---- Predicates: false when one is not to be had as SQL ------------------------------------------------------------------------

@@ -117,8 +117,10 @@ static const char *const values[] = {
 };
 static const char *const keys[] = {"site", "x", "it's", "a b"};
 static const char *const paths[] = {
-    "tags.site",    "tags.x",        "reported.x",       "reported.site",    "reported.\"it's\"", "tags.\"a b\"",
-    "reported.x.k", "reported.x[0]", "reported.x[-1].k", "reported.site[1]", "reported.gone",
+    "tags.site",          "tags.x",           "reported.x",    "reported.site",
+    "reported.\"it's\"",  "tags.\"a b\"",     "reported.x.k",  "reported.x[0]",
+    "reported.x[-1].k",   "reported.site[1]", "reported.gone", "tags.\"x') OR 1=1 --\"",
+    "reported.\"?1 $1\"",
 };
 static const char *const texts_of[] = {"'a'",        "'b'",  "'5'",   "''",          "'it''s'",
                                        "'\xc3\xa4'", "'TH'", "'A%_'", "'{\"k\":1}'", "'a\"b'"};
