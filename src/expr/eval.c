@@ -5,7 +5,8 @@
 #include "expr/fn.h"
 #include "expr/program_priv.h"
 
-#define STOP UINT32_MAX
+#define STOP          UINT32_MAX
+#define PLACES_A_STEP 16 // places of a text that a pattern is compared at count as one step
 
 struct run {
     const struct expr_program *p;
@@ -259,9 +260,10 @@ static uint32_t op_like(struct run *r, const struct expr_ins *i, uint32_t pc)
         return pc + 1;
     }
     uint64_t steps;
+    uint64_t steps_max = (EXPR_STEPS_MAX - r->f->steps) * PLACES_A_STEP;
     bool yes = expr_like_match((enum expr_like)i->a, expr_value_slice(pattern), (uint8_t)i->b, expr_value_slice(r->top),
-                               &steps);
-    r->f->steps += steps / 16;
+                               steps_max, &steps);
+    r->f->steps += steps / PLACES_A_STEP + (steps > steps_max ? 1 : 0);
     *r->top = expr_bool(yes != (i->x != 0));
     return pc + 1;
 }

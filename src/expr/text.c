@@ -101,14 +101,15 @@ static bool match_one(const struct matcher *m, struct slice pattern, struct slic
 }
 
 // Only the last run is ever taken back: what stands before it has matched as early as possible, and that cannot be bettered.
-bool expr_like_match(enum expr_like kind, struct slice pattern, uint8_t escape, struct slice text, uint64_t *ret_steps)
+bool expr_like_match(enum expr_like kind, struct slice pattern, uint8_t escape, struct slice text, uint64_t steps_max,
+                     uint64_t *ret_steps)
 {
     const struct matcher m = {kind, escape};
     struct slice after_run = {0}; // pattern behind the last run
     struct slice retry = {0};     // where the text would go on if that run were longer
     bool has_run = false;
     uint64_t steps = 0;
-    for (;; steps++) {
+    for (; steps <= steps_max; steps++) {
         size_t np;
         size_t nt;
         if (is_run(&m, pattern)) {
@@ -132,5 +133,5 @@ bool expr_like_match(enum expr_like kind, struct slice pattern, uint8_t escape, 
         }
     }
     *ret_steps = steps;
-    return text.len == 0 && pattern.len == 0;
+    return steps <= steps_max && text.len == 0 && pattern.len == 0;
 }

@@ -139,9 +139,10 @@ int64_t expr_calendar_us(int64_t year, int month, int day); // midnight of that 
 // ---- Text ------------------------------------------------------------------------------------------------------------------
 enum expr_like { EXPR_LIKE, EXPR_ILIKE, EXPR_GLOB };
 // Does all of `text` match the pattern? LIKE: % any run, _ one character, `escape` (0: none) makes the next one plain; ILIKE
-// the same with ASCII letters of both cases alike; GLOB: * ? [abc] [^a-z]. At most text times pattern, never more: *ret_steps is
-// the number of places looked at.
-bool expr_like_match(enum expr_like kind, struct slice pattern, uint8_t escape, struct slice text, uint64_t *ret_steps);
+// the same with ASCII letters of both cases alike; GLOB: * ? [abc] [^a-z]. *ret_steps is the number of places looked at, at most
+// text times pattern; after `steps_max` of them it gives up: false, and *ret_steps is more.
+bool expr_like_match(enum expr_like kind, struct slice pattern, uint8_t escape, struct slice text, uint64_t steps_max,
+                     uint64_t *ret_steps);
 // Characters (code points) of valid UTF-8.
 size_t expr_text_chars(struct slice s);
 // The bytes of the first `chars` characters, at most all.

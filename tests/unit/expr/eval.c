@@ -383,6 +383,16 @@ static void out_of_steps_and_scratch(void **state)
     assert_int_equal(expr_eval(p, &big.view, &frame, &v), ST_TOO_LARGE);
     assert_int_equal(v.type, EXPR_NULL);
     expr_program_free(p);
+    // A pattern that looks at most places more than once, on a long text.
+    memset(json, 'a', sizeof(json));
+    big.roots[expr_schema_find(expr_schema_device(), SLICE("name"))] = expr_text(slice_make(json, sizeof(json)));
+    evaluate("name like '%aaaaaaaaaaaaaaaaaaaab%'", &frame, &v, &p);
+    assert_int_equal(expr_eval(p, &big.view, &frame, &v), ST_TOO_LARGE);
+    assert_int_equal(v.type, EXPR_NULL);
+    expr_program_free(p);
+    evaluate("name like '%b'", &frame, &v, &p);
+    assert_int_equal(expr_eval(p, &big.view, &frame, &v), ST_OK);
+    expr_program_free(p);
     evaluate("1 in groups", &frame, &v, &p);
     assert_int_equal(expr_eval(p, &big.view, &frame, &v), ST_OK);
     assert_true(v.type == EXPR_BOOL && !v.b);

@@ -243,12 +243,13 @@ static void patterns(void **state)
         }
         uint64_t steps;
         bool want = like_by_table(p, t);
-        assert_int_equal(expr_like_match(EXPR_LIKE, p, 0, t, &steps), want);
+        assert_int_equal(expr_like_match(EXPR_LIKE, p, 0, t, UINT64_MAX - 1, &steps), want);
         assert_true(steps <= (p.len + 2) * (t.len + 2));
         for (size_t k = 0; k < sizeof(pattern); k++) { // the same as glob
             pattern[k] = pattern[k] == '%' ? '*' : pattern[k] == '_' ? '?' : pattern[k];
         }
-        assert_int_equal(expr_like_match(EXPR_GLOB, p, 0, t, &steps), want);
+        assert_int_equal(expr_like_match(EXPR_GLOB, p, 0, t, UINT64_MAX - 1, &steps), want);
+        assert_false(expr_like_match(EXPR_GLOB, p, 0, t, steps > 0 ? steps - 1 : 0, &steps) && steps > 1);
         matched += want ? 1 : 0;
     }
     assert_true(matched > 20000);
