@@ -30,7 +30,7 @@ test: build dev tsan  ## unit, corpus, wire and system tests; what has threads u
 
 check: packages  ## format, static analysis, include table, banned calls, docs
 	@cmake --preset dev >/dev/null
-	@cmake --build build/dev -j $(JOBS) --target muster muster_generated
+	@cmake --build build/dev -j $(JOBS) --target muster expr_reference muster_generated
 	@python3 tools/check.py
 
 benches: build packages  ## build/bin/ with all that the bench needs: programs, load generator, floor, certificates
@@ -50,7 +50,7 @@ soak: build packages  ## long forms of the reliability tests, then SOAK_SECONDS 
 
 docs: packages  ## reference pages that are generated from tables
 	@cmake --preset dev >/dev/null
-	@cmake --build build/dev -j $(JOBS) --target muster
+	@cmake --build build/dev -j $(JOBS) --target muster expr_reference
 	@python3 tools/check_docs.py --write
 
 install: build

@@ -20,6 +20,23 @@ add_custom_command(OUTPUT ${gen}/store/migrations.h
   DEPENDS ${migrations} ${CMAKE_SOURCE_DIR}/tools/gen_sql.py VERBATIM)
 list(APPEND generated_files ${gen}/store/migrations.h)
 
+# The expression language: its parser from grammar.y (lemon), its scanner from scan.re (re2c).
+find_program(LEMON lemon REQUIRED)
+find_program(RE2C re2c REQUIRED)
+find_file(LEMPAR lempar.c PATHS /usr/share/lemon REQUIRED)
+set(expr_in ${CMAKE_SOURCE_DIR}/src/expr)
+file(MAKE_DIRECTORY ${gen}/expr)
+add_custom_command(OUTPUT ${gen}/expr/grammar.c ${gen}/expr/grammar.h
+  COMMAND ${LEMON} -q -T${LEMPAR} -d${gen}/expr ${expr_in}/grammar.y
+  DEPENDS ${expr_in}/grammar.y ${LEMPAR} VERBATIM)
+add_custom_command(OUTPUT ${gen}/expr/scan.c
+  COMMAND ${RE2C} -W --no-debug-info -o ${gen}/expr/scan.c ${expr_in}/scan.re
+  DEPENDS ${expr_in}/scan.re VERBATIM)
+set(MUSTER_EXPR_SOURCES ${gen}/expr/grammar.c ${gen}/expr/scan.c)
+list(APPEND generated_files ${MUSTER_EXPR_SOURCES} ${gen}/expr/grammar.h)
+# lemon's frame declares no prototypes, and its rules fall through.
+set_source_files_properties(${gen}/expr/grammar.c PROPERTIES COMPILE_OPTIONS "-Wno-missing-prototypes;-Wno-unused-parameter;-Wno-unused-variable;-Wno-implicit-fallthrough")
+
 if(EXISTS ${CMAKE_SOURCE_DIR}/cmake/api.cmake)
   include(${CMAKE_SOURCE_DIR}/cmake/api.cmake)
 endif()

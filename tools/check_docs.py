@@ -3,7 +3,8 @@
 
 - every function declared in a header of src/ or include/ has a comment: above it, behind it, or above the group of lines
   (without a blank line between) it stands in;
-- docs/configuration.md and docs/api.md are what the configuration tables and api/*.json say (--write makes them so);
+- docs/configuration.md and docs/api.md are what the configuration tables and api/*.json say, and the tables of
+  docs/expressions.md what the expression language has (--write makes them so);
 - every link to a file in README.md, CONTRIBUTING.md and docs/ leads somewhere;
 - every module of src/ has its page in docs/design/.
 
@@ -63,8 +64,25 @@ def api(path):
     return printed(path, [sys.executable, "tools/gen_api.py", "--src", "src", "--write-docs", "-", *files])
 
 
+EXPR = ["build/dev/bin/expr_reference", "build/bin/expr_reference"]
+SECTION = re.compile(r"(<!-- (\w+): begin -->\n).*?(<!-- \2: end -->\n)", re.S)
+
+
+def expressions(path):
+    """The page with its sections `names` and `functions` as expr_reference prints them; the rest is written by hand."""
+    binary = next((b for b in EXPR if os.access(os.path.join(c_text.ROOT, b), os.X_OK)), None)
+    if binary is None:
+        return None, f"{path}:1: cannot be compared: build expr_reference first (make check)"
+    sections = {}
+    for name in ("names", "functions"):
+        sections[name], problem = printed(path, [os.path.join(c_text.ROOT, binary), name])
+        if problem:
+            return None, problem
+    return SECTION.sub(lambda m: m.group(1) + sections[m.group(2)] + "\n" + m.group(3), c_text.read(path)), None
+
+
 # Pages that are printed by a program; `make docs` writes them.
-PRINTED = {"docs/configuration.md": reference, "docs/api.md": api}
+PRINTED = {"docs/configuration.md": reference, "docs/api.md": api, "docs/expressions.md": expressions}
 
 
 def check_printed():

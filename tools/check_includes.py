@@ -14,20 +14,21 @@ ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 DOMAINS = ["doc", "audit", "registry", "identity", "policy", "presence", "trace", "broker", "twin", "telemetry", "command"]
 # Every module of the domain counts messages in the ledger, which belongs to telemetry.
 LEDGER = {"domain/telemetry/ledger.h", "domain/telemetry/ingest.h"}
-LOWER = ["base", "proto", "net", "store", "core"]
+LOWER = ["base", "expr", "proto", "net", "store", "core"]
 
 MAY = {
     "base": [],
+    "expr": ["base"],
     "proto": ["base"],
     "net": ["base", "proto"],
     "store": ["base", "net"],
-    "core": ["base", "net", "store"],
-    "front/mqtt": ["base", "proto", "net", "core", "domain"],
-    "front/http": ["base", "proto", "net", "core", "domain"],
+    "core": ["base", "expr", "net", "store"],
+    "front/mqtt": ["base", "expr", "proto", "net", "core", "domain"],
+    "front/http": ["base", "expr", "proto", "net", "core", "domain"],
     "sdk": ["base", "proto", "muster"],
     "agent": ["base", "proto", "net", "sdk", "muster"],
-    "cli": ["base", "proto", "net"],
-    "server": ["base", "proto", "net", "store", "core", "domain", "front", "cli"],
+    "cli": ["base", "expr", "proto", "net"],
+    "server": ["base", "expr", "proto", "net", "store", "core", "domain", "front", "cli"],
 }
 for i, name in enumerate(DOMAINS):
     MAY[f"domain/{name}"] = LOWER + [f"domain/{d}" for d in DOMAINS[:i]]
