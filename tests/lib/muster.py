@@ -5,10 +5,11 @@
         s.api("GET", "/api/v1/devices/d1")
         s.cli("device", "list")
 """
+import fcntl
 import json
 import os
-import re
 import random
+import re
 import shutil
 import signal
 import socket
@@ -39,18 +40,51 @@ class Refused(Exception):
         self.status, self.problem, self.headers = status, problem, headers or {}
 
 
-def free_port():
-    """A port below the range of outgoing connections, so that nobody takes it while a killed server is down."""
-    for _ in range(1000):
-        port = random.randrange(12000, 32000)
-        with socket.socket() as s:
-            s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+class Ports:
+    """A hundred ports of this process alone, below the range of outgoing connections: nobody takes one while a killed server is down, and
+    no other test that runs beside this one."""
+
+    FIRST, BLOCK, BLOCKS = 12000, 100, 200
+
+    def __init__(self):
+        self.lock = self.first = None
+        self.next = 0
+
+    def claim(self):
+        folder = os.path.join(tempfile.gettempdir(), f"muster-test-ports-{os.getuid()}")
+        os.makedirs(folder, mode=0o700, exist_ok=True)
+        for block in random.sample(range(self.BLOCKS), self.BLOCKS):
+            lock = open(os.path.join(folder, str(block)), "w")  # held for the life of the process
             try:
-                s.bind(("127.0.0.1", port))
-                return port
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except OSError:
+                lock.close()
                 continue
-    raise RuntimeError("no free port")
+            self.lock, self.first = lock, self.FIRST + block * self.BLOCK
+            return
+        raise RuntimeError("no free ports: too many tests at a time")
+
+    def take(self):
+        if self.lock is None:
+            self.claim()
+        for _ in range(self.BLOCK):
+            port = self.first + self.next
+            self.next = (self.next + 1) % self.BLOCK
+            with socket.socket() as s:
+                s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                try:
+                    s.bind(("127.0.0.1", port))
+                    return port
+                except OSError:
+                    continue
+        raise RuntimeError("no free port")
+
+
+_ports = Ports()
+
+
+def free_port():
+    return _ports.take()
 
 
 def lives(group):
