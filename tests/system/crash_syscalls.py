@@ -167,6 +167,7 @@ def main():
             print(f"point {i}: {what} at call {n} of {calls}: {outcome}; kept in {data}", flush=True)
             raise
     shutil.rmtree(data, ignore_errors=True)
+    os.unlink(data + ".log")
     print(f"{POINTS} points: {outcomes}; nothing acknowledged was lost")
 
 
