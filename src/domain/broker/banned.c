@@ -1,38 +1,12 @@
 // A ban ends the connections of those it concerns.
-#include "base/log.h"
 #include "domain/broker/broker_priv.h"
 #include "domain/policy/ban.h"
 
-static void close_commit(struct core *c, void *arg)
-{
-    struct link *link = arg;
-    struct down *d = down_close(DOWN_CLOSE_BANNED);
-    (void)c;
-    if (d != NULL) {
-        link_send(link, d);
-    } else {
-        log_error("broker", "no memory to close a connection", LOGU("conn", link->conn));
-    }
-    link_unref(link);
-}
-
-static void close_undo(struct core *c, void *arg)
-{
-    (void)c;
-    link_unref(arg);
-}
-
 static enum status close_one(struct tx *tx, const struct broker_session *s, unsigned *closed, struct err *err)
 {
-    if (s == NULL || s->link == NULL) {
-        return ST_OK;
-    }
-    if (!tx_after_commit(tx, close_commit, close_undo, link_ref(s->link))) {
-        link_unref(s->link);
-        return err_set(err, ST_NOMEM, "no memory to close a connection");
-    }
-    (*closed)++;
-    return ST_OK;
+    enum status st = session_close(tx, s, DOWN_CLOSE_BANNED, err);
+    *closed += st == ST_OK && s != NULL && s->link != NULL;
+    return st;
 }
 
 static bool from_network(const struct broker_session *s, const struct addr_net *n)

@@ -278,6 +278,8 @@ void slow_queue_room(struct broker *b, struct broker_session *s, bool ended); //
 
 // Ends a session whose rows are gone: it leaves the table and the index.
 void session_end(struct broker *b, struct broker_session *s);
+// Its connection is closed after the commit, when it has one. s may be NULL.
+enum status session_close(struct tx *tx, const struct broker_session *s, enum down_close why, struct err *err);
 struct broker_session *session_new(struct broker *b, uint32_t tenant, uint8_t owner_kind, uint64_t owner,
                                    struct slice client_id);
 // Deletes what the store has of a session, and ends it with the commit.

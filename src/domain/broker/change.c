@@ -242,33 +242,14 @@ static enum status drop_sessions(struct tx *tx, enum principal_kind kind, uint64
     return ST_OK;
 }
 
-static void close_commit(struct core *c, void *arg)
-{
-    struct link *link = arg;
-    struct down *d = down_close(DOWN_CLOSE_REVOKED);
-    (void)c;
-    if (d != NULL) {
-        link_send(link, d);
-    } else {
-        log_error("broker", "no memory to close a connection", LOGU("conn", link->conn));
-    }
-    link_unref(link);
-}
-
-static void close_undo(struct core *c, void *arg)
-{
-    (void)c;
-    link_unref(arg);
-}
-
 static enum status close_connections(struct tx *tx, enum principal_kind kind, uint64_t row, struct err *err)
 {
     struct broker *b = broker_of(tx->core);
     struct broker_session *s = session_table_owned(&b->sessions, (uint8_t)kind, row);
     for (; s != NULL; s = session_table_owned_next(s)) {
-        if (s->link != NULL && !tx_after_commit(tx, close_commit, close_undo, link_ref(s->link))) {
-            link_unref(s->link);
-            return err_set(err, ST_NOMEM, "no memory to close a connection");
+        enum status st = session_close(tx, s, DOWN_CLOSE_REVOKED, err);
+        if (st != ST_OK) {
+            return st;
         }
     }
     return ST_OK;

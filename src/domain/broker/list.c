@@ -107,23 +107,6 @@ enum status broker_session_write(struct tx *tx, struct slice client_id, struct j
     return st;
 }
 
-static void delete_commit(struct core *c, void *arg)
-{
-    struct link *link = arg;
-    (void)c;
-    struct down *d = down_close(DOWN_CLOSE_ADMIN);
-    if (d != NULL) {
-        link_send(link, d);
-    }
-    link_unref(link);
-}
-
-static void delete_undo(struct core *c, void *arg)
-{
-    (void)c;
-    link_unref(arg);
-}
-
 enum status broker_session_delete(struct tx *tx, struct slice client_id, struct err *err)
 {
     STMT(s, tx->db, &sql_broker_session[SQL_BROKER_SESSION_SHOW]);
@@ -132,15 +115,9 @@ enum status broker_session_delete(struct tx *tx, struct slice client_id, struct 
         return st;
     }
     const struct broker_session *live = session_table_find(&broker_of(tx->core)->sessions, tx->who->tenant, client_id);
-    if (live != NULL && live->link != NULL) {
-        struct link *link = link_ref(live->link);
-        if (!tx_after_commit(tx, delete_commit, delete_undo, link)) {
-            link_unref(link);
-            return err_set(err, ST_NOMEM, "no memory to close the connection");
-        }
-    }
     const struct will_key k = {tx->who->tenant, client_id};
-    st = will_on_end(tx, &k, err);
+    st = session_close(tx, live, DOWN_CLOSE_ADMIN, err);
+    st = st == ST_OK ? will_on_end(tx, &k, err) : st;
     if (st == ST_OK) {
         st = session_erase(tx, tx->who->tenant, col_i64(s, 0), client_id, err);
     }

@@ -338,6 +338,43 @@ static void close_link(struct link *link, enum down_close why)
     }
 }
 
+struct closing {
+    struct link *link; // a reference
+    enum down_close why;
+};
+
+static void closing_undo(struct core *c, void *arg)
+{
+    (void)c;
+    struct closing *cl = arg;
+    link_unref(cl->link);
+    free(cl);
+}
+
+static void closing_commit(struct core *c, void *arg)
+{
+    const struct closing *cl = arg;
+    close_link(cl->link, cl->why);
+    closing_undo(c, arg);
+}
+
+enum status session_close(struct tx *tx, const struct broker_session *s, enum down_close why, struct err *err)
+{
+    if (s == NULL || s->link == NULL) {
+        return ST_OK;
+    }
+    struct closing *cl = malloc(sizeof(*cl));
+    if (cl == NULL) {
+        return err_set(err, ST_NOMEM, "no memory to close a connection");
+    }
+    *cl = (struct closing){link_ref(s->link), why};
+    if (!tx_after_commit(tx, closing_commit, closing_undo, cl)) {
+        closing_undo(tx->core, cl);
+        return err_set(err, ST_NOMEM, "no memory to close a connection");
+    }
+    return ST_OK;
+}
+
 static void not_fresh(struct broker *b, struct broker_session *s)
 {
     struct broker_session **at = &b->fresh;

@@ -18,12 +18,6 @@ static struct device_row *rows;
 static sqlite3 *db;
 static struct expr_frame frame;
 
-struct text_row {
-    const char *text;
-    const char *sql;
-    const char *residual;
-};
-
 static const struct text_row texts[] = {
     {"model = 'x'", "(model = ?2)", ""},
     {"'x' < model", "(model > ?2)", ""},
@@ -60,20 +54,7 @@ static const struct text_row texts[] = {
 static void sql_text(void **state)
 {
     (void)state;
-    unsigned bad = 0;
-    for (size_t i = 0; i < sizeof(texts) / sizeof(texts[0]); i++) {
-        struct translated t;
-        assert_true(translate(texts[i].text, EXPR_SQLITE, 2, &t));
-        if (!slice_eq_str(buf_view(&t.where.sql), texts[i].sql) ||
-            !slice_eq_str(buf_view(&t.where.residual_text), texts[i].residual)) {
-            print_message("%s: " SLICE_FMT " | " SLICE_FMT "\n", texts[i].text, SLICE_ARG(buf_view(&t.where.sql)),
-                          SLICE_ARG(buf_view(&t.where.residual_text)));
-            bad++;
-        }
-        assert_int_equal(t.where.residual != NULL, texts[i].residual[0] != '\0');
-        translated_end(&t);
-    }
-    assert_int_equal(bad, 0);
+    assert_texts(texts, sizeof(texts) / sizeof(texts[0]), EXPR_SQLITE, 2);
 }
 
 static void insert_row(unsigned i)

@@ -14,12 +14,6 @@
 static struct device_row *rows;
 static struct expr_frame frame;
 
-struct text_row {
-    const char *text;
-    const char *sql;
-    const char *residual;
-};
-
 static const struct text_row texts[] = {
     {"model = 'x'", "(model COLLATE \"C\" = $1::text)", ""},
     {"not version > 3", "((version <= $1::numeric))", ""},
@@ -40,19 +34,7 @@ static const struct text_row texts[] = {
 static void sql_text(void **state)
 {
     (void)state;
-    unsigned bad = 0;
-    for (size_t i = 0; i < sizeof(texts) / sizeof(texts[0]); i++) {
-        struct translated t;
-        assert_true(translate(texts[i].text, EXPR_POSTGRES, 1, &t));
-        if (!slice_eq_str(buf_view(&t.where.sql), texts[i].sql) ||
-            !slice_eq_str(buf_view(&t.where.residual_text), texts[i].residual)) {
-            print_message("%s: " SLICE_FMT " | " SLICE_FMT "\n", texts[i].text, SLICE_ARG(buf_view(&t.where.sql)),
-                          SLICE_ARG(buf_view(&t.where.residual_text)));
-            bad++;
-        }
-        translated_end(&t);
-    }
-    assert_int_equal(bad, 0);
+    assert_texts(texts, sizeof(texts) / sizeof(texts[0]), EXPR_POSTGRES, 1);
 }
 
 // ---- The script ----------------------------------------------------------------------------------------------------------------

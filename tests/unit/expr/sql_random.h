@@ -81,6 +81,32 @@ static inline void translated_end(struct translated *t)
     arena_release(&t->arena);
 }
 
+struct text_row {
+    const char *text;
+    const char *sql;
+    const char *residual;
+};
+
+// Each text becomes this SQL, and this is left over.
+static inline void assert_texts(const struct text_row *texts, size_t len, enum expr_dialect dialect,
+                                unsigned first_param)
+{
+    unsigned bad = 0;
+    for (size_t i = 0; i < len; i++) {
+        struct translated t;
+        assert_true(translate(texts[i].text, dialect, first_param, &t));
+        if (!slice_eq_str(buf_view(&t.where.sql), texts[i].sql) ||
+            !slice_eq_str(buf_view(&t.where.residual_text), texts[i].residual)) {
+            print_message("%s: " SLICE_FMT " | " SLICE_FMT "\n", texts[i].text, SLICE_ARG(buf_view(&t.where.sql)),
+                          SLICE_ARG(buf_view(&t.where.residual_text)));
+            bad++;
+        }
+        assert_int_equal(t.where.residual != NULL, texts[i].residual[0] != '\0');
+        translated_end(&t);
+    }
+    assert_int_equal(bad, 0);
+}
+
 // ---- Random documents and expressions ----------------------------------------------------------------------------------------
 
 static inline const char *pick(const char *const *list, size_t n)
