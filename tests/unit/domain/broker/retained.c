@@ -6,6 +6,7 @@
 #include <stdint.h>
 
 #include <cmocka.h>
+#include <unistd.h>
 
 #include "domain/broker/broker_priv.h"
 #include "lib/testbroker.h"
@@ -130,6 +131,38 @@ static void many_follow_in_pages(void **state)
     tb_subscribe(s, "t/#", 1);
     assert_true(tb_wait(&b, &s->got_len, 700));
     s->got_at = 700;
+    tb_quiet(s);
+}
+
+static enum status run_hide(struct tx *tx, void *arg, struct err *err)
+{
+    static const struct sql_def hide[] = {{"test_hide", "ALTER TABLE mqtt_retained RENAME TO hidden"},
+                                          {"test_show", "ALTER TABLE hidden RENAME TO mqtt_retained"}};
+    STMT(s, tx->db, &hide[*(const bool *)arg ? 0 : 1]);
+    return stmt_run(s, err);
+}
+
+static void hide(bool on)
+{
+    assert_int_equal(testcore_run(&b.core, run_hide, &on), ST_OK);
+}
+
+// READING -> RETRYING -> READING -> OFFERED -> the end: a page that cannot be read is read again until it can.
+static void a_page_that_fails_is_read_again(void **state)
+{
+    (void)state;
+    struct client *p = tb_connect(&b, 0, "p", clean);
+    struct client *s = tb_connect(&b, 1, "s", clean);
+    set(p, "t/1", 0, "one");
+    set(p, "t/2", 0, "two");
+    tb_settle(&b);
+    hide(true);
+    tb_subscribe(s, "t/#", 1);
+    usleep(150000); // two or three tries
+    tb_quiet(s);
+    hide(false);
+    assert_true(tb_wait(&b, &s->got_len, 2));
+    s->got_at = 2;
     tb_quiet(s);
 }
 
@@ -507,6 +540,7 @@ int main(void)
         TEST(retain_handling_decides),
         TEST(a_durable_session_keeps_what_follows_its_subscription),
         TEST(many_follow_in_pages),
+        TEST(a_page_that_fails_is_read_again),
         TEST(they_come_as_the_connection_has_room),
         TEST(an_older_one_never_follows_a_live_one),
         TEST(too_many_live_ones_take_their_place),
