@@ -144,7 +144,7 @@ static enum status run_hide(struct tx *tx, void *arg, struct err *err)
 
 static void hide(bool on)
 {
-    assert_int_equal(testcore_run(&b.core, run_hide, &on), ST_OK);
+    assert_int_equal(tb_run(&b, run_hide, &on), ST_OK);
 }
 
 // READING -> RETRYING -> READING -> OFFERED -> the end: a page that cannot be read is read again until it can.
