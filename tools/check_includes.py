@@ -11,7 +11,7 @@ import sys
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 
 # Lowest first: a domain module may include those before it.
-DOMAINS = ["doc", "audit", "registry", "identity", "policy", "presence", "trace", "broker", "twin", "telemetry", "command"]
+DOMAINS = ["doc", "audit", "registry", "identity", "policy", "presence", "trace", "broker", "twin", "telemetry", "fleet", "command"]
 # Every module of the domain counts messages in the ledger, which belongs to telemetry.
 LEDGER = {"domain/telemetry/ledger.h", "domain/telemetry/ingest.h"}
 LOWER = ["base", "expr", "proto", "net", "store", "core"]

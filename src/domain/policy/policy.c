@@ -324,10 +324,15 @@ enum status policy_changed(struct tx *tx, enum policy_scope scope, uint32_t tena
     return ps->on_change != NULL ? ps->on_change(tx, &change, ps->on_change_arg, err) : ST_OK;
 }
 
-// Tags, attributes, model and groups are values of variables, and groups have policies of their own.
-static enum status device_changed(struct tx *tx, uint32_t tenant, uint64_t device, struct err *err)
+// What variables show, and groups, which have policies of their own.
+#define PERMIT_ROOTS                                                                                                   \
+    (EXPR_DEVICE_BIT(NAME) | EXPR_DEVICE_BIT(MODEL) | EXPR_DEVICE_BIT(TAGS) | EXPR_DEVICE_BIT(ATTRIBUTES) |            \
+     EXPR_DEVICE_BIT(KEYS) | EXPR_DEVICE_BIT(GROUPS))
+
+static enum status data_changed(struct tx *tx, const struct device_changed *what, struct err *err)
 {
-    return policy_changed(tx, device != 0 ? POLICY_OF_PRINCIPAL : POLICY_OF_TENANT, tenant, WHO_DEVICE, device, err);
+    return policy_changed(tx, what->device != 0 ? POLICY_OF_PRINCIPAL : POLICY_OF_TENANT, what->tenant, WHO_DEVICE,
+                          what->device, err);
 }
 
 static enum status token_gone(struct tx *tx, uint32_t tenant, uint64_t row, struct err *err)
@@ -377,7 +382,7 @@ enum status policy_start(struct tx *tx, void *arg, struct err *err)
         return st;
     }
     operator_on_gone(tx->core, token_gone);
-    return registry_watch_data(tx->core, device_changed, err);
+    return registry_watch_data(tx->core, PERMIT_ROOTS, data_changed, err);
 }
 
 void policy_stop(struct core *c)

@@ -132,6 +132,14 @@ static enum status record(struct tx *tx, const char *action, const struct device
     return audit_write_for(tx, d->tenant, action, "device", slice_str(d->id), before, after, err);
 }
 
+#define RECORD_ROOTS (EXPR_DEVICE_BIT(VERSION) | EXPR_DEVICE_BIT(UPDATED)) // every change of the record changes these
+
+static enum status tell(struct tx *tx, const struct device_ref *d, uint64_t roots, struct err *err)
+{
+    const struct device_changed what = {.tenant = d->tenant, .device = d->row, .roots = roots | RECORD_ROOTS};
+    return registry_notify_data(tx, &what, err);
+}
+
 // --- create ------------------------------------------------------------------------------------------------------
 
 static enum status insert_device(struct tx *tx, const struct device_desc *desc, const struct device_texts *texts,
@@ -217,6 +225,9 @@ enum status device_create(struct tx *tx, const json_t *json, struct device_ref *
         st = publish(tx, &d, "created", err);
     }
     if (st == ST_OK) {
+        st = tell(tx, &d, EXPR_DEVICE_ALL, err);
+    }
+    if (st == ST_OK) {
         *ret = d;
     }
     return st;
@@ -225,6 +236,9 @@ enum status device_create(struct tx *tx, const json_t *json, struct device_ref *
 // --- update ------------------------------------------------------------------------------------------------------
 
 static const char *const patchable[] = {"name", "model", "tags", "attributes", "keys"};
+static const uint64_t patchable_roots[] = {EXPR_DEVICE_BIT(NAME), EXPR_DEVICE_BIT(MODEL), EXPR_DEVICE_BIT(TAGS),
+                                           EXPR_DEVICE_BIT(ATTRIBUTES) | EXPR_DEVICE_BIT(LOCATION),
+                                           EXPR_DEVICE_BIT(KEYS)};
 #define PATCHABLE_LEN (sizeof(patchable) / sizeof(patchable[0]))
 
 static enum status check_patch(const json_t *patch, struct err *err)
@@ -345,6 +359,17 @@ static enum status write_update(struct tx *tx, const struct device_ref *d, const
     return stmt_run(s, err);
 }
 
+static uint64_t changed_roots(const json_t *before, const json_t *after)
+{
+    uint64_t roots = 0;
+    for (size_t i = 0; i < PATCHABLE_LEN; i++) {
+        const json_t *a = json_object_get(before, patchable[i]);
+        const json_t *b = json_object_get(after, patchable[i]);
+        roots |= a != b && !json_equal(a, b) ? patchable_roots[i] : 0;
+    }
+    return roots;
+}
+
 // Both documents are checked and differ: writes row, indexes, audit, event.
 static enum status apply_update(struct tx *tx, struct device_ref *d, const json_t *before, const json_t *after,
                                 const struct device_desc *desc, const struct device_texts *texts, struct err *err)
@@ -363,7 +388,7 @@ static enum status apply_update(struct tx *tx, struct device_ref *d, const json_
         d->version++;
         st = publish(tx, d, "updated", err);
     }
-    return st == ST_OK ? registry_notify_data(tx, d->tenant, d->row, err) : st;
+    return st == ST_OK ? tell(tx, d, changed_roots(before, after), err) : st;
 }
 
 // By text: 5.0 is stored as 5, and whoever sends 5.0 again changes nothing.
@@ -439,7 +464,7 @@ static enum status write_state(struct tx *tx, struct device_ref *d, enum device_
         d->version++;
         st = publish(tx, d, "updated", err);
     }
-    return st;
+    return st == ST_OK ? tell(tx, d, EXPR_DEVICE_BIT(STATE), err) : st;
 }
 
 enum status device_set_state(struct tx *tx, struct device_ref *d, enum device_state to, int64_t if_version,

@@ -87,7 +87,8 @@ enum status group_delete(struct tx *tx, const struct group_ref *g, struct err *e
         st = run_for_group(tx, SQL_DEVICE_GROUP_DELETE, g->row, err);
     }
     if (st == ST_OK) {
-        st = registry_notify_data(tx, tx->who->tenant, 0, err);
+        st = registry_notify_data(
+            tx, &(struct device_changed){.tenant = tx->who->tenant, .roots = EXPR_DEVICE_BIT(GROUPS)}, err);
     }
     if (st != ST_OK) {
         return st;
@@ -135,7 +136,8 @@ static enum status change_member(struct tx *tx, const struct group_ref *g, const
     if (st == ST_OK) {
         st = record_member(tx, g, d, add, err);
     }
-    return st == ST_OK ? registry_notify_data(tx, d->tenant, d->row, err) : st;
+    const struct device_changed what = {.tenant = d->tenant, .device = d->row, .roots = EXPR_DEVICE_BIT(GROUPS)};
+    return st == ST_OK ? registry_notify_data(tx, &what, err) : st;
 }
 
 enum status group_add(struct tx *tx, const struct group_ref *g, const struct device_ref *d, bool *ret_changed,

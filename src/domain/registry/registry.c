@@ -38,7 +38,7 @@ enum status registry_notify(struct tx *tx, const struct device_ref *d, enum devi
     return ST_OK;
 }
 
-enum status registry_watch_data(struct core *c, registry_data_fn fn, struct err *err)
+enum status registry_watch_data(struct core *c, uint64_t roots, registry_data_fn fn, struct err *err)
 {
     struct registry *r = registry_get(c);
     if (r == NULL) {
@@ -47,20 +47,28 @@ enum status registry_watch_data(struct core *c, registry_data_fn fn, struct err 
     if (r->data_watchers_len == WATCHERS_MAX) {
         return err_set(err, ST_INTERNAL, "more than %d watchers of devices' data", WATCHERS_MAX);
     }
-    r->data_watchers[r->data_watchers_len++] = fn;
+    r->data_watchers[r->data_watchers_len++] = (struct data_watcher){fn, roots};
+    r->data_watched |= roots;
     return ST_OK;
 }
 
-enum status registry_notify_data(struct tx *tx, uint32_t tenant, uint64_t device, struct err *err)
+enum status registry_notify_data(struct tx *tx, const struct device_changed *what, struct err *err)
 {
     const struct registry *r = core_slot(tx->core, CORE_SLOT_REGISTRY);
     for (unsigned i = 0; r != NULL && i < r->data_watchers_len; i++) {
-        enum status st = r->data_watchers[i](tx, tenant, device, err);
+        const struct data_watcher *w = &r->data_watchers[i];
+        enum status st = (w->roots & what->roots) != 0 ? w->fn(tx, what, err) : ST_OK;
         if (st != ST_OK) {
             return st;
         }
     }
     return ST_OK;
+}
+
+bool registry_data_watched(const struct core *c, uint64_t roots)
+{
+    const struct registry *r = core_slot(c, CORE_SLOT_REGISTRY);
+    return r != NULL && (r->data_watched & roots) != 0;
 }
 
 void registry_release(struct core *c)

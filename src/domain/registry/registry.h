@@ -11,6 +11,7 @@
 #include "base/json.h"
 #include "base/slice.h"
 #include "core/core.h"
+#include "expr/schema.h"
 
 // Lifecycle; the table stands in device_state.c. Numbers are stored: never renumber.
 //
@@ -82,10 +83,22 @@ typedef enum status (*registry_watch_fn)(struct tx *tx, const struct device_ref 
                                          struct err *err);
 enum status registry_watch(struct core *c, registry_watch_fn fn, struct err *err); // before core_start; at most 16
 enum status registry_notify(struct tx *tx, const struct device_ref *d, enum device_change what, struct err *err);
-// Data of a device has changed that others may have taken into account: model, tags, attributes, groups. Called inside the
-// transaction, after the change; device 0: any of the tenant's. Failing fails the change.
-typedef enum status (*registry_data_fn)(struct tx *tx, uint32_t tenant, uint64_t device, struct err *err);
-enum status registry_watch_data(struct core *c, registry_data_fn fn, struct err *err); // before core_start; at most 16
+// What of a device has changed, by the names expressions know it by.
+struct device_changed {
+    uint32_t tenant;
+    uint64_t device;    // 0: any of the tenant's
+    uint64_t roots;     // EXPR_DEVICE_BIT of each
+    const json_t *keys; // the one root of `roots` has changed below these keys of the object only; NULL: anywhere
+};
+// Called inside the transaction, after the change, when one of the roots it was registered for has changed. Failing fails the
+// change. device_delete tells registry_watch instead.
+typedef enum status (*registry_data_fn)(struct tx *tx, const struct device_changed *what, struct err *err);
+enum status registry_watch_data(struct core *c, uint64_t roots, registry_data_fn fn,
+                                struct err *err); // before core_start; at most 16
+// Tells the watchers of data: whoever changes what a root shows (identity: credentials, twin, presence, telemetry, groups).
+enum status registry_notify_data(struct tx *tx, const struct device_changed *what, struct err *err);
+// Does anyone watch one of these roots? Cheap: what is changed often asks first.
+bool registry_data_watched(const struct core *c, uint64_t roots);
 // core_boot, before presence_start: erases the telemetry of devices deleted by a former process; starts the repeated work.
 enum status registry_start(struct tx *tx, void *arg, struct err *err);
 void registry_release(struct core *c); // after core_stop: forgets the watchers and what registry_start has made

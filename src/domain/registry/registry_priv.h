@@ -13,15 +13,16 @@ struct erase;
 struct registry {
     registry_watch_fn watchers[WATCHERS_MAX];
     unsigned watchers_len;
-    registry_data_fn data_watchers[WATCHERS_MAX];
+    struct data_watcher {
+        registry_data_fn fn;
+        uint64_t roots;
+    } data_watchers[WATCHERS_MAX];
     unsigned data_watchers_len;
+    uint64_t data_watched; // roots any of them watches
     unsigned erased_len;
     struct erase *erased; // telemetry is gone, the row of device_erase is not yet
 };
 struct registry *registry_get(struct core *c); // made when it is missing; NULL: no memory
-
-// Tells the watchers of data.
-enum status registry_notify_data(struct tx *tx, uint32_t tenant, uint64_t device, struct err *err);
 
 // Notes that the telemetry of a device being deleted must go, and erases it after the commit.
 enum status device_erase_later(struct tx *tx, uint64_t device, struct err *err);
